@@ -1,0 +1,303 @@
+"""Everything that can be done to a picture, declared once.
+
+An operation is a Pydantic model: its fields are the parameters and the pictures that go in, its docstring is the
+sentence that every door shows, and its class line names the service that performs it. From here come the HTTP
+route, the OpenAPI schema, the command's flags, the page's form and the metrics label. Nothing heavy is imported.
+
+A deployment adds its own with `DARKROOM_EXTENSIONS=package`: `package.operations` declares them, and
+`package.service` performs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from services.pictures import Colour, ColourOrPicture, Mask, Picture
+
+Answer = Literal["pictures", "data"]
+Format = Literal["png", "jpeg", "webp"]
+Kind = Literal["canny", "openpose", "canny-map", "openpose-map"]
+Sampler = Literal[
+    "ddim", "euler", "euler-a", "heun", "lcm", "unipc", "dpm++-2m", "dpm++-2m-karras", "dpm++-sde", "dpm++-sde-karras"
+]  # fmt: skip
+Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:+-]*$")]
+
+OPERATIONS: dict[str, type[Operation]] = {}
+_LEDGER = Path(__file__).with_name("schemas.json")
+
+
+class Operation(BaseModel):
+    """The base of every operation. Give a subclass `service=` to declare it, none to share fields."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+    service: ClassVar[str] = ""
+    answers: ClassVar[Answer] = "pictures"
+
+    model: Name = Field("auto", description="The model by its name; `auto` takes the best that is loaded.")
+
+    def __init_subclass__(cls, service: str = "", answers: Answer = "pictures", **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.service, cls.answers = service, answers
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **more: Any) -> None:
+        super().__pydantic_init_subclass__(**more)
+        if cls.service:
+            OPERATIONS[cls.name()] = cls
+
+    @classmethod
+    def name(cls) -> str:
+        """`RemoveBackground` is called `remove-background` by every door."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def method(cls) -> str:
+        """The name of the service method that performs it: `remove_background`."""
+        return cls.name().replace("-", "_")
+
+    @classmethod
+    def summary(cls) -> str:
+        return (cls.__doc__ or cls.name()).strip().splitlines()[0]
+
+    @classmethod
+    @cache
+    def json_schema(cls) -> dict[str, Any]:
+        return cls.model_json_schema()
+
+    @classmethod
+    @cache
+    def digest(cls) -> str:
+        """What the schema asks for, in twelve letters; wording does not change it."""
+        return hashlib.sha256(json.dumps(_bare(cls.json_schema()), sort_keys=True).encode()).hexdigest()[:12]
+
+    @classmethod
+    @cache
+    def accepted_digests(cls) -> frozenset[str]:
+        """This version's digest and the one before it, so that a rollout may meet in the middle."""
+        return frozenset([cls.digest(), *ledger().get(cls.name(), [])])
+
+    @classmethod
+    def picture_fields(cls) -> dict[str, type[Picture]]:
+        """The fields of this operation that hold one picture each, by name."""
+        found = {}
+        for name, field in cls.model_fields.items():
+            kinds = getattr(field.annotation, "__args__", (field.annotation,))
+            kind = next((k for k in kinds if isinstance(k, type) and issubclass(k, Picture)), None)
+            if kind:
+                found[name] = kind
+        return found
+
+    def performed_by(self) -> str:
+        """The service for this very request; most operations have just one."""
+        return self.service
+
+    def then(self) -> Operation | None:
+        """The next link of a chain: it gets the first picture of this one's answer as its `image`."""
+        return None
+
+    def count_asked(self) -> int:
+        """How many pictures the answer will have."""
+        return int(getattr(self, "count", 1)) if self.answers == "pictures" else 0
+
+    def pictures(self) -> dict[str, Picture]:
+        """Every picture that was given, by its path: `image`, `controls.0.image`."""
+        return dict(_pictures(self, ""))
+
+
+def _pictures(value: Any, path: str) -> Iterator[tuple[str, Picture]]:
+    if isinstance(value, Picture):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _pictures(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for at, item in enumerate(value):
+            yield from _pictures(item, f"{path}.{at}")
+
+
+def _bare(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        wording = ("description", "title", "examples") if "type" in schema or "properties" in schema else ("description",)
+        return {key: _bare(value) for key, value in schema.items() if key not in wording}
+    return [_bare(item) for item in schema] if isinstance(schema, list) else schema
+
+
+@cache
+def ledger() -> dict[str, list[str]]:
+    """`schemas.json`: for each operation its digest and its previous one (`make schemas` rewrites it)."""
+    digests: dict[str, list[str]] = json.loads(_LEDGER.read_text()) if _LEDGER.exists() else {}
+    return digests
+
+
+# ── what several operations share ─────────────────────────────────────────────────────────────────────────────
+
+
+class Encoded(Operation):
+    """Operations that answer with pictures."""
+
+    format: Format | None = Field(None, description="The picture's file format; png unless Accept says otherwise.")
+    quality: int = Field(90, ge=1, le=100, description="For jpeg and webp; webp at 100 is lossless.")
+
+
+class Seeded(Encoded):
+    seed: int | None = Field(None, ge=0, le=2**53 - 1, description="The n-th picture, from 0, has seed + n; drawn if absent.")
+
+
+class Lora(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: Name
+    weight: float = Field(1.0, ge=-4, le=4)
+
+
+class ControlInput(BaseModel):
+    """A picture that steers the form of the result."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+    image: Picture
+    kind: Kind = Field(description="What to read from the picture; `-map` says that it is a ready map.")
+    weight: float = Field(1.0, ge=0, le=2)
+    start: float = Field(0.0, ge=0, le=1, description="The share of the steps after which it begins.")
+    end: float = Field(1.0, ge=0, le=1, description="The share of the steps after which it ends.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ControlInput:
+        if self.start >= self.end:
+            raise PydanticCustomError("control_range", "start must lie before end")
+        return self
+
+
+class Diffusion(Seeded):
+    prompt: str = Field(max_length=10_000, description="What is to be seen.", examples=["a red circle on a blue background"])
+    negative_prompt: str = Field("", max_length=10_000, description="What is not to be seen.")
+    width: int | None = Field(None, ge=64, le=2048, multiple_of=8, description="In pixels; the model's own if absent.")
+    height: int | None = Field(None, ge=64, le=2048, multiple_of=8, description="In pixels; the model's own if absent.")
+    steps: int = Field(30, ge=1, le=150)
+    guidance: float = Field(7.0, ge=0, le=30, description="How strictly the prompt is followed.")
+    sampler: Sampler = Field("dpm++-2m-karras")
+    count: int = Field(1, ge=1, le=16, description="How many pictures.")
+    loras: list[Lora] = Field(default_factory=list, max_length=8)
+    reference: Picture | None = Field(None, description="A picture whose look is taken over (IP-Adapter).")
+    reference_scale: float = Field(0.6, ge=0, le=1)
+    controls: list[ControlInput] = Field(default_factory=list, max_length=3)
+
+    def performed_by(self) -> str:
+        return "controlnet" if self.controls else self.service
+
+
+# ── the ten ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TextToImage(Diffusion, service="sdxl"):
+    """Make pictures from words."""
+
+
+class ImageToImage(Diffusion, service="sdxl"):
+    """Make a picture anew, led by words and by the picture itself."""
+
+    image: Picture
+    strength: float = Field(0.6, ge=0, le=1, description="0 keeps the picture, 1 forgets it.")
+
+
+class Inpaint(Diffusion, service="sdxl"):
+    """Paint anew what the mask covers, as the words say."""
+
+    image: Picture
+    mask: Mask = Field(description="White where the picture is to be painted anew.")
+    strength: float = Field(1.0, ge=0, le=1, description="0 keeps what is under the mask, 1 forgets it.")
+
+
+class Control(Diffusion, service="controlnet"):
+    """Make pictures from words that follow the edges or the pose of another picture."""
+
+    controls: list[ControlInput] = Field(min_length=1, max_length=3)
+
+
+class Preprocess(Encoded, service="controlnet"):
+    """Show the map of edges or the pose that a control would follow."""
+
+    image: Picture | None = None
+    keypoints: list[list[float]] | None = Field(None, max_length=256, description="[[x, y, confidence], ...] to draw a pose from.")
+    kind: Literal["canny", "openpose"] = "canny"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Preprocess:
+        if (self.image is None) == (self.keypoints is None):
+            raise PydanticCustomError("one_source", "send either image or keypoints")
+        return self
+
+
+class RemoveBackground(Encoded, service="rmbg"):
+    """Cut the subject out of its background."""
+
+    image: Picture
+    output: Literal["cutout", "mask"] = Field("cutout", description="The subject with transparency, or its mask alone.")
+    background: ColourOrPicture | None = Field(None, description="A colour or a picture to put behind the subject.")
+    trim: bool = Field(False, description="Crop to the subject.")
+
+
+class Cleanup(Encoded, service="cleanup"):
+    """Erase what the mask covers and fill it from its surroundings."""
+
+    image: Picture
+    mask: Mask = Field(description="White where the picture is to be erased.")
+
+
+class Caption(Operation, service="caption", answers="data"):
+    """Say what a picture shows."""
+
+    image: Picture
+    phrases: int = Field(8, ge=0, le=64, description="How many ranked phrases to add to the caption.")
+
+
+class Portrait(Seeded, service="portrait"):
+    """Turn a photograph into a studio profile picture."""
+
+    image: Picture
+    size: Literal["avatar", "id-card", "passport", "student-card"] = "avatar"
+    backdrop: Colour = Field("#e8e4dc", description="The colour behind the person.")
+    tone: Literal["cool", "neutral", "warm"] | Annotated[float, Field(ge=-1, le=1)] = Field(
+        "neutral", description="cool, neutral, warm, or a number from -1 (cool) to 1 (warm)."
+    )
+    style: str | None = Field(None, max_length=1000, description="Words that hand the portrait on to image-to-image.")
+
+    def then(self) -> Operation | None:
+        if self.style is None:
+            return None
+        return ImageToImage(prompt=self.style, image=Picture("part:image"), strength=0.4, seed=self.seed, format=self.format)
+
+
+class SketchToImage(Encoded, service="pix2pix"):
+    """Colour a sketch."""
+
+    image: Picture
+
+
+def extensions() -> list[str]:
+    """The packages that `DARKROOM_EXTENSIONS` names."""
+    return [name for name in re.split(r"[,\s]+", os.environ.get("DARKROOM_EXTENSIONS", "")) if name]
+
+
+def load_extensions() -> None:
+    """Import `operations` of each extension, which declares its operations here."""
+    for package in extensions():
+        try:
+            importlib.import_module(f"{package}.operations")
+        except ImportError as error:
+            raise SystemExit(f"DARKROOM_EXTENSIONS names {package!r}, but {package}.operations cannot be imported: {error}") from error
+
+
+load_extensions()
