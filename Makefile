@@ -1,0 +1,69 @@
+# Everything a person does here, each as one word. `make` alone lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# another package index for PyTorch, once a service here needs it: make up TORCH_INDEX=https://...
+TORCH_INDEX ?=
+# only some services: make up ONLY="cleanup rmbg"
+ONLY ?=
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help up test test-all check fix schemas docs bench clean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+up: $(VENV)/.embedded ## Install what is needed, start the gateway and every service; Ctrl-C stops them
+	@exec $(BIN)/darkroom up $(ONLY)
+
+test: $(VENV)/.dev ## Install what the tests need and run the short form of all of them
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.dev ## Run every test
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## Look at style, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fix: $(VENV)/.dev ## Put right what can be put right by a program
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+schemas: $(VENV)/.embedded ## Write the digests of the operations' schemas into services/schemas.json
+	@$(BIN)/python -m services.schemas
+
+docs: $(VENV)/.embedded ## Write the pages of docs/ that are made from the code
+	@$(BIN)/python -m gateway.cli.pages docs
+
+bench: $(VENV)/.dev ## Measure every figure that this project claims
+	@set -e; for script in bench/[a-z]*.py; do echo "── $$script"; $(BIN)/python $$script; done
+
+clean: ## Remove the environment, caches and .darkroom (pictures, jobs and keys too)
+	rm -rf $(VENV) .darkroom *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# ── the environment; a stamp file says what is in it ─────────────────────────────────────────────────────────
+
+NEEDED := Darkroom needs Python 3.11 or 3.12
+SUITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+
+$(BIN)/python:
+	$(if $(PYTHON),,$(error $(NEEDED): install it, or name one with make PYTHON=/path/to/python3.11))
+	$(if $(shell $(PYTHON) -c '$(SUITS)' && echo yes),,$(error $(NEEDED), and $(PYTHON) is another: install one, or name it with make PYTHON=/path/to/python3.11))
+	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && echo yes),,$(error $(PYTHON) cannot make environments: install its venv package (on Debian: apt-get install python3-venv)))
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.embedded: pyproject.toml | $(BIN)/python
+	@echo "Installing Darkroom into $(VENV); this takes a minute or two, once."
+	@$(PIP) -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "Installing Darkroom and what its tests need into $(VENV); this takes a minute or two, once."
+	@$(PIP) -e '.[embedded,dev]'
+	@touch $@ $(VENV)/.embedded

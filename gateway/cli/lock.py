@@ -1,0 +1,66 @@
+"""The lock on a data folder: one `darkroom up` at a time, and the second learns who holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+
+from gateway.cli.console import Stop
+
+
+class FolderLock:
+    """Held as long as the process lives; the kernel frees it however the process ends."""
+
+    def __init__(self, data: Path, address: str) -> None:
+        self._path, self._address = data / "lock", address
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> FolderLock:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _read(descriptor)
+            os.close(descriptor)
+            raise Stop(
+                f"The data folder {self._path.parent} is in use by process {holder.get('pid', '?')} "
+                f"at {holder.get('address', 'an unknown address')}: stop that one, "
+                "or set DARKROOM_DATA to another folder."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "address": self._address}).encode(), 0)
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+
+
+def holder(data: Path) -> dict[str, object] | None:
+    """Who holds the folder now, or None."""
+    path = data / "lock"
+    if not path.exists():
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _read(descriptor: int) -> dict[str, object]:
+    try:
+        document = json.loads(os.pread(descriptor, 4096, 0))
+    except ValueError:
+        return {}  # its holder is just now writing it
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,142 @@
+"""What `darkroom up` starts: in go settings and names, out come the specifications of the processes.
+
+A service exists where `services/NAME/service.py` does, or `service.py` in a package of DARKROOM_EXTENSIONS.
+One whose address DARKROOM_SERVICES names runs elsewhere and is not started here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import ssl
+import sys
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+from gateway.cli.console import USAGE, Stop
+from gateway.cli.processes import Spec, free_port, port_taken
+from gateway.settings import Settings
+from services.operations import OPERATIONS, extensions
+
+GATEWAY = "gateway"
+PROBE_TIMEOUT = 2.0
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def discover() -> dict[str, list[str]]:
+    """What `services.serve` can start, each with the service names that operations know it by."""
+    found: dict[str, list[str]] = {}
+    spec = importlib.util.find_spec("services")
+    for root in map(Path, (spec.submodule_search_locations or []) if spec else []):
+        for module in sorted(root.glob("*/service.py")):
+            found[module.parent.name] = [module.parent.name]
+    for package in extensions():
+        if importlib.util.find_spec(f"{package}.service") is None:
+            continue
+        performed = {
+            kind.service for kind in OPERATIONS.values() if kind.__module__.startswith(f"{package}.")
+        }
+        found[package] = sorted(performed - set(found)) or [package.rpartition(".")[2]]
+    return found
+
+
+def plan(settings: Settings, only: list[str]) -> list[Spec]:
+    """The gateway and its services, or just the services that were named."""
+    found = discover()
+    unknown = [name for name in only if name not in found and name != GATEWAY]
+    if unknown:
+        raise Stop(f"There is no service {unknown[0]!r}; these exist: {', '.join(found) or 'none'}.", USAGE)
+    with_gateway = not only or GATEWAY in only
+    names = [name for name in found if (name in only if only else _ours(found[name], settings))]
+    if GATEWAY in only and only == [GATEWAY]:
+        names = []
+    if with_gateway and port_taken(settings.host, settings.port):
+        raise Stop(
+            f"Port {settings.port} on {settings.host} is taken by another program: stop it, or choose "
+            "another with DARKROOM_PORT."
+        )
+    addresses = {name: f"http://127.0.0.1:{free_port()}" for name in names}
+    specs = [_service(name, address, settings) for name, address in addresses.items()]
+    if with_gateway:
+        known = {service: [addresses[name]] for name in names for service in found[name]}
+        specs.insert(0, _gateway(settings, settings.services | known))
+    return specs
+
+
+def _ours(services: list[str], settings: Settings) -> bool:
+    return not all(service in settings.services for service in services)
+
+
+def _service(name: str, address: str, settings: Settings) -> Spec:
+    host, _, port = address.removeprefix("http://").rpartition(":")
+
+    def ready() -> str | None:
+        status, document = _get(address, "/darkroom/v1/describe")
+        if status != 200:
+            return "no answer yet"
+        return None if document.get("ready") else str(document.get("reason") or "loading")
+
+    command = (sys.executable, "-m", "services.serve", name, "--host", host, "--port", port)
+    return Spec(name, command, _environment(settings) | _threads(), address, ready)
+
+
+def _gateway(settings: Settings, services: dict[str, list[str]]) -> Spec:
+    address = address_of(settings)
+
+    def ready() -> str | None:
+        status, document = _get(address, f"{settings.root_path}/readyz")
+        if status == 200:
+            return None
+        return str(document.get("detail") or "not ready") if status else "no answer yet"
+
+    # the settings were checked here, so the child gets exactly these and reads no other
+    env = _environment(settings) | {"DARKROOM_SERVICES": json.dumps(services)}
+    return Spec(GATEWAY, (sys.executable, "-m", "gateway"), env, address, ready, grace=settings.drain + 5)
+
+
+def address_of(settings: Settings) -> str:
+    """Where this machine reaches the gateway."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://[{host}]:{settings.port}" if ":" in host else f"{scheme}://{host}:{settings.port}"
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return os.environ | {
+        "DARKROOM_HOST": settings.host,
+        "DARKROOM_PORT": str(settings.port),
+        "DARKROOM_DATA": str(settings.data.absolute()),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _threads() -> dict[str, str]:
+    """On a small machine one thread a service: two that spin for one busy core cost forty times the work."""
+    share = max(1, (os.cpu_count() or 1) // 4)
+    return {name: os.environ.get(name, str(share)) for name in THREADS} | {
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+    }
+
+
+def _get(address: str, path: str) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of a GET, 0 where nobody answers."""
+    scheme, _, place = address.partition("://")
+    connection: HTTPConnection
+    if scheme == "https":
+        # a probe of our own child on this machine, whose certificate names the public host
+        connection = HTTPSConnection(place, timeout=PROBE_TIMEOUT, context=ssl._create_unverified_context())
+    else:
+        connection = HTTPConnection(place, timeout=PROBE_TIMEOUT)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        document = json.loads(answer.read() or b"{}")
+    except ValueError:
+        return answer.status, {}
+    except (OSError, HTTPException):
+        return 0, {}
+    finally:
+        connection.close()
+    return answer.status, document if isinstance(document, dict) else {}
