@@ -1,0 +1,215 @@
+"""One call on its way: attempts until an endpoint accepts it, then its events and the pieces of its pictures.
+
+Leaving the block before the end hangs up, which is how a service learns that nobody waits any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import orjson
+
+from gateway.upstream.call import Call
+from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.multipart import Body
+from gateway.upstream.transport import Answer
+from services.errors import (
+    PROBLEM_JSON,
+    BadUpstream,
+    DarkroomError,
+    DeadlineExceeded,
+    SchemaMismatch,
+    from_problem,
+)
+from services.frames import CONTENT_TYPE, Event, FrameDecoder
+
+if TYPE_CHECKING:
+    from gateway.upstream.pool import Turn
+
+RUN = "/darkroom/v1/run/"
+_PROBLEM_LIMIT = 64 * 1024
+_LAST_WORD = 1.0  # seconds for the end of the connection's answer after its last frame
+
+
+class Stream:
+    """`async with turn.send(call) as stream: async for item in stream: ...`, an `Event` and then its body's pieces."""
+
+    def __init__(self, turn: Turn, call: Call) -> None:
+        self._turn, self._call, self._pool = turn, call, turn.pool
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._decoder = FrameDecoder()
+        self._frames: Iterator[Event | memoryview] = iter(())
+        self._first: Event | None = None
+        self._answer: Answer | None = None
+        self._outcome = "cancelled"
+        self.endpoint: Endpoint | None = None
+        self.attempts = 0
+
+    async def __aenter__(self) -> Stream:
+        call = self._call
+        body = Body(call.ask.model_dump_json(exclude_none=True).encode(), call.parts)
+        headers = {
+            **call.headers,
+            "content-type": body.content_type,
+            "content-length": str(body.size),
+            "x-request-id": call.request_id,
+            "x-darkroom-schema": call.ask.digest(),
+        }
+        try:
+            await self._open(body, headers)
+        except BaseException as error:
+            self._close(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None and self._decoder.ended:
+                self._outcome = "done"
+                await self._read_to_end()
+        finally:
+            self._close(error)
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Event | memoryview:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        while True:
+            for item in self._frames:
+                if type(item) is Event and item.kind == "error":
+                    self._endpoint.breaker.succeeded()
+                    raise from_problem(item.get("problem") or {})
+                return item
+            if self._decoder.ended:
+                self._endpoint.breaker.succeeded()
+                await self._read_to_end()
+                raise StopAsyncIteration
+            self._frames = self._decoder.feed(await self._piece())
+
+    @property
+    def _endpoint(self) -> Endpoint:
+        assert self.endpoint is not None
+        return self.endpoint
+
+    # ── attempts ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _open(self, body: Body, headers: dict[str, str]) -> None:
+        name, digest = self._call.ask.name(), headers["x-darkroom-schema"]
+        while True:
+            endpoint = self.endpoint = self._turn.endpoint
+            try:
+                if not endpoint.accepts(name, digest):
+                    raise SchemaMismatch(
+                        f"{endpoint.address.text} does not understand this gateway's {name!r}."
+                    )
+                self.attempts += 1
+                await self._attempt(endpoint, RUN + name, headers, body)
+            except DarkroomError as error:
+                self._hang_up()
+                await self._turn.another(error, self.attempts, self._call.deadline)
+            except BaseException:
+                endpoint.breaker.left()
+                raise
+            else:
+                return
+
+    async def _attempt(self, endpoint: Endpoint, path: str, headers: dict[str, str], body: Body) -> None:
+        began = self._loop.time()
+        deadline = self._call.deadline
+        headers["x-darkroom-timeout"] = f"{max(0.0, deadline - began):.3f}"
+        timeout = asyncio.timeout_at(min(deadline, began + self._pool.patience(endpoint, body.size)))
+        endpoint.waits_for(timeout)
+        try:
+            async with timeout:
+                answer = self._answer = await self._pool.transport.post(endpoint.address, path, headers, body)
+                if answer.status != 200 or answer.content_type != CONTENT_TYPE:
+                    raise await _refusal(answer)
+                while self._first is None:
+                    piece = await answer.piece()
+                    if not piece:
+                        raise BadUpstream("A service ended its answer before its first frame.")
+                    self._frames = self._decoder.feed(piece)
+                    self._first = next(self._frames, None)  # type: ignore[assignment]  # a stream begins with an Event
+        except TimeoutError:
+            if self._loop.time() >= deadline:
+                raise DeadlineExceeded(
+                    "The service did not accept the call before its deadline.", overall=True
+                ) from None
+            raise DeadlineExceeded("The service did not accept the call in time.") from None
+        finally:
+            endpoint.no_longer(timeout)
+        endpoint.heard()
+        endpoint.breaker.answered()
+        self._pool.accepted(self._loop.time() - began)
+        if self._first.kind == "error":
+            problem, self._first = self._first.get("problem") or {}, None
+            raise from_problem(problem)
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _piece(self) -> bytes:
+        assert self._answer is not None
+        now, deadline = self._loop.time(), self._call.deadline
+        try:
+            async with asyncio.timeout_at(min(deadline, now + self._pool.idle_timeout)):
+                piece = await self._answer.piece()
+        except TimeoutError:
+            if self._loop.time() >= deadline:
+                raise DeadlineExceeded("The work took longer than its deadline.") from None
+            self._endpoint.breaker.failed()
+            raise DeadlineExceeded("The service fell silent in the middle of the work.") from None
+        except BadUpstream:
+            self._endpoint.breaker.failed()
+            raise
+        if not piece:
+            self._endpoint.breaker.failed()
+            raise BadUpstream("A service ended its answer in the middle of the work.")
+        self._endpoint.heard()
+        return piece
+
+    async def _read_to_end(self) -> None:
+        """So that the connection can be used again; one that goes on talking is closed."""
+        assert self._answer is not None
+        try:
+            async with asyncio.timeout(_LAST_WORD):
+                while not self._answer.at_end and await self._answer.piece():
+                    pass
+        except (TimeoutError, BadUpstream):
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None
+
+    def _close(self, error: BaseException | None) -> None:
+        self._hang_up()
+        if isinstance(error, DarkroomError):
+            self._outcome = error.slug
+        self._pool.finished(self._outcome, self._loop.time() - self._began)
+
+
+async def _refusal(answer: Answer) -> DarkroomError:
+    """What an answer that is no stream of frames means."""
+    if answer.content_type.partition(";")[0] == PROBLEM_JSON:
+        try:
+            document = orjson.loads(await answer.body(_PROBLEM_LIMIT))
+            error = from_problem(document)
+        except (orjson.JSONDecodeError, TypeError, ValueError):
+            return BadUpstream(f"A service answered {answer.status} with a problem that cannot be read.")
+        after = answer.headers.get("retry-after", "")
+        if error.retry_after is None and after.isdigit():
+            error.retry_after = float(after)
+        return error
+    return BadUpstream(
+        f"A service answered {answer.status} with {answer.content_type or 'nothing'} instead of frames."
+    )
