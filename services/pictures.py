@@ -69,10 +69,10 @@ class Mask(Picture):
     describes = "A mask, written as a picture is; its luminance counts, white is where the work happens."
 
 
-_COLOUR_NAMES = (
-    "black white gray silver red maroon yellow olive lime green aqua teal blue navy fuchsia purple orange pink "
-    "brown beige ivory lavender transparent"
-).split()
+_COLOUR_NAMES = [
+    *("black", "white", "gray", "silver", "red", "maroon", "yellow", "olive", "lime", "green", "aqua", "teal"),
+    *("blue", "navy", "fuchsia", "purple", "orange", "pink", "brown", "beige", "ivory", "lavender", "transparent"),
+]
 
 
 def _known_colour(value: str) -> str:

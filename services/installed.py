@@ -1,0 +1,39 @@
+"""Which services exist here: out goes, for each name, the module that performs it. None of them is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from services.operations import OPERATIONS, extensions
+
+_HERE = Path(__file__).parent
+
+
+def installed() -> dict[str, str]:
+    """`{"cleanup": "services.cleanup.service", ...}`, extensions included."""
+    found = {
+        path.parent.name: f"services.{path.parent.name}.service"
+        for path in sorted(_HERE.glob("*/service.py"))
+    }
+    for package in extensions():
+        if importlib.util.find_spec(f"{package}.service") is None:
+            continue
+        own = f"{package}.operations"
+        for operation in OPERATIONS.values():
+            if operation.__module__ == own:
+                found.setdefault(operation.service, f"{package}.service")
+    return found
+
+
+def module_of(name: str) -> str:
+    """The module for a service's name or an extension's package."""
+    known = installed()
+    if name in known:
+        return known[name]
+    if name in extensions():
+        return f"{name}.service"
+    raise SystemExit(
+        f"There is no service {name!r} here; there are {', '.join(sorted(known))}. "
+        "An extension's package must be named in DARKROOM_EXTENSIONS."
+    )

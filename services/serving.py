@@ -1,0 +1,234 @@
+"""The base of a service: in comes a call from the gateway, out goes a stream of frames.
+
+Whoever adds a service writes a class with `load` and one method for each of its operations:
+
+    class CleanupService(Service):
+        def load(self, models: Models) -> None: ...
+        def cleanup(self, ask: Cleanup, job: Job) -> Image.Image: ...
+
+A method gets typed parameters with decoded pictures, and gives one picture, several, a dict, or yields
+Progress, Preview and results; it may be async. The rest is here: admission within the capacity, the schema's
+digest, the event stream, cancellation, deadlines, errors, health, metrics, logs and traces.
+
+It is plain ASGI, mounted in BentoML (see bento.py), because BentoML's typed methods parse and answer JSON at
+a sixth of Starlette's rate, decode a picture before anything can refuse it, and cannot stream binary frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from services.calls import Call, RunRoute
+from services.errors import AtCapacity, DarkroomError, Draining, NotFound, SchemaMismatch, Unavailable
+from services.models import ModelEntry, Models, read_catalogue
+from services.operations import OPERATIONS, Operation
+from services.settings import ServiceSettings
+from services.telemetry import Metrics, Traces, set_up_logs
+from services.work import Job, Preview, Progress, Result
+
+__all__ = ["Job", "Models", "Preview", "Progress", "Result", "Service", "ServiceApp", "cores"]
+
+_log = logging.getLogger("darkroom.service")
+
+
+class Service:
+    """The base class. `name` comes from the class: `CleanupService` is `cleanup`."""
+
+    name: ClassVar[str] = ""
+    capacity: ClassVar[int] = 0  # requests at once; 0: as many as there are cores
+
+    models: Models
+    threads: int = 1  # that the arithmetic of one request may use
+
+    def __init_subclass__(cls, name: str | None = None, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        plain = re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__.removesuffix("Service")).lower()
+        cls.name = name or plain
+
+    def load(self, models: Models) -> None:
+        """Makes the engines and marks their models with `models.loaded(name)`. Runs once, in a thread."""
+
+    def choose(self, ask: Operation) -> str:
+        """The name of the model that will do it; `ask.model` has it when the method is called."""
+        return self.models.resolve(ask.model)
+
+    @classmethod
+    def operations(cls) -> dict[str, type[Operation]]:
+        """All that it performs: what names it as its service, and what it has a method for beside."""
+        found = {}
+        for name, operation in OPERATIONS.items():
+            if hasattr(cls, operation.method()):
+                found[name] = operation
+            elif operation.service == cls.name:
+                raise TypeError(
+                    f"{cls.__name__} needs a method {operation.method()!r}: it performs {name!r}."
+                )
+        if not found:
+            raise TypeError(f"{cls.__name__} performs nothing: no operation names the service {cls.name!r}.")
+        return found
+
+
+class ServiceApp:
+    """One service at work: its routes, its slots, its state."""
+
+    def __init__(
+        self,
+        kind: type[Service],
+        settings: ServiceSettings | None = None,
+        catalogue: list[ModelEntry] | None = None,
+    ) -> None:
+        self.settings = settings or ServiceSettings.from_environment()
+        self.service = kind()
+        self.name = kind.name
+        self.operations = kind.operations()
+        self.capacity = self.settings.capacity or kind.capacity or cores()
+        self.in_flight = 0
+        self.ready = False
+        self.reason: str | None = "It is loading its models."
+        self.draining = False
+        self.calls: set[Call] = set()
+        self.executor = ThreadPoolExecutor(self.capacity, thread_name_prefix=f"{self.name}-work")
+        self.metrics = Metrics(self.name)
+        self.traces = Traces(self.name, self.settings.otlp_endpoint)
+        if catalogue is None:
+            beside = Path(inspect.getfile(kind)).with_name("models.yaml")
+            catalogue = read_catalogue(*([beside] if beside.is_file() else []))
+        self.models = Models(self.name, catalogue, self.settings.models_path)
+        self.service.models = self.models
+        self.service.threads = self.settings.threads or max(1, cores() // self.capacity)
+        self.asgi = Starlette(
+            routes=[
+                Route("/darkroom/v1/run/{operation}", _AsRoute(RunRoute(self)), methods=["POST"]),
+                Route("/darkroom/v1/describe", self._describe, methods=["GET"]),
+            ],
+            lifespan=self._lifespan,
+        )
+
+    # ── life ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        set_up_logs(self.settings)
+        loading = asyncio.create_task(self._load())
+        self.metrics.capacity.labels(self.name).set(self.capacity)
+        try:
+            yield
+        finally:
+            self.drain()
+            loading.cancel()
+            self.executor.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(self.traces.close)
+
+    async def _load(self) -> None:
+        started = time.perf_counter()
+        self.metrics.ready.labels(self.name).set(0)
+        try:
+            await asyncio.to_thread(self.service.load, self.models)
+        except DarkroomError as error:
+            self.reason = f"{error.detail} {error.what_to_do}"
+            _log.error("Loading failed: %s", self.reason)
+        except Exception as error:  # noqa: BLE001 - the process stays up and says what a load raised
+            self.reason = f"Its models could not be loaded: {type(error).__name__}: {error}"
+            _log.exception("Loading failed")
+        else:
+            self.ready, self.reason = True, None
+            self.metrics.ready.labels(self.name).set(1)
+            seconds = round(time.perf_counter() - started, 3)
+            _log.info("ready", extra={"service": self.name, "seconds": seconds, "capacity": self.capacity})
+
+    def drain(self) -> None:
+        """Takes no more work; what is in flight goes on."""
+        self.draining, self.ready, self.reason = True, False, "It is shutting down."
+        self.metrics.ready.labels(self.name).set(0)
+
+    def stop_work(self) -> None:
+        """Ends what is still in flight, with an error that lets the gateway hand it to another."""
+        for call in list(self.calls):
+            call.stop(Draining("The service is shutting down and could not finish this."))
+
+    # ── admission ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def admit(self, name: str, digest: str | None) -> type[Operation]:
+        """Takes a slot and gives the operation, or raises why not. `release` gives the slot back."""
+        operation = self.operations.get(name)
+        if operation is None:
+            raise NotFound(f"{self.name} does not perform {name[:80]!r}.")
+        if self.draining:
+            raise Draining("The service is shutting down.", retry_after=1)
+        if not self.ready:
+            raise Unavailable(f"{self.name} is not ready. {self.reason}", retry_after=2)
+        if digest is not None and digest not in operation.accepted_digests():
+            raise SchemaMismatch(
+                f"{self.name} does not know the schema {digest[:20]!r} of {name}.", retry_after=5
+            )
+        if self.in_flight >= self.capacity:
+            raise AtCapacity(
+                f"{self.name} is at work on {self.in_flight} calls, as many as it takes.", retry_after=1
+            )
+        self.in_flight += 1
+        self.metrics.in_flight.labels(self.name).set(self.in_flight)
+        return operation
+
+    def release(self) -> None:
+        self.in_flight -= 1
+        self.metrics.in_flight.labels(self.name).set(self.in_flight)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "service": self.name,
+            "version": version("darkroom"),
+            "operations": {name: sorted(kind.accepted_digests()) for name, kind in self.operations.items()},
+            "capacity": self.capacity,
+            "in_flight": self.in_flight,
+            "ready": self.ready,
+            "reason": self.reason,
+            "models": self.models.describe(),
+        }
+
+    async def _describe(self, _: Request) -> JSONResponse:
+        return JSONResponse(self.describe())
+
+    def start_call(
+        self, ask: Operation, parts: dict[str, bytes], deadline: float, request_id: str = ""
+    ) -> Call:
+        """Begins the work of an admitted call, on the slot that `admit` took."""
+        ask = ask.model_copy(update={"model": self.service.choose(ask)})
+        return Call(self, ask, parts, deadline, request_id or uuid.uuid4().hex)
+
+
+class _AsRoute:
+    """Starlette takes an object with `__call__(scope, receive, send)` as an ASGI app."""
+
+    def __init__(self, app: RunRoute) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def cores() -> int:
+    """The processor cores that this process may use, a container's share included."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, max(1, int(quota) // int(period)))
+    return max(1, count)
