@@ -288,7 +288,7 @@ class Keys:
                 (await connection.execute(insert(table).values(values).returning(*table.c))).mappings().one()
             )
         # a secret that was refused a moment ago may be the one that is now good
-        self._known.pop(values["hash"], None)
+        self._known.pop(digest(secret), None)
         self._exist = True
         return _key(row)
 
