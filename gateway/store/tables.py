@@ -1,6 +1,7 @@
 """Every table, as SQLAlchemy Core metadata, the same on SQLite and PostgreSQL.
 
-Times are seconds since 1970 in UTC. A change here needs a migration in `migrations/versions`; a test compares the two.
+Times are seconds since 1970 in UTC. A change here needs a migration in `migrations/versions`; a test compares
+the two.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def _json() -> JSON:
     return JSON(none_as_null=True)
 
 
-# ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 jobs = Table(
     "jobs",
@@ -84,7 +85,6 @@ Index(
 )
 Index(
     "jobs_leased",
-    jobs.c.service,
     jobs.c.lease_until,
     sqlite_where=text("state = 'running'"),
     postgresql_where=text("state = 'running'"),
@@ -164,7 +164,7 @@ Index(
     postgresql_where=text("not_before IS NOT NULL"),
 )
 
-# ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 keys = Table(
     "keys",
@@ -194,7 +194,7 @@ usage = Table(
 )
 Index("usage_day", usage.c.day)
 
-# ── pictures ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────
 
 assets = Table(
     "assets",
