@@ -1,57 +1,35 @@
 """What `darkroom up` starts: in go settings and names, out come the specifications of the processes.
 
-A service exists where `services/NAME/service.py` does, or `service.py` in a package of DARKROOM_EXTENSIONS.
-One whose address DARKROOM_SERVICES names runs elsewhere and is not started here.
+A service whose address DARKROOM_SERVICES names runs elsewhere and is not started here.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import ssl
 import sys
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from pathlib import Path
 from typing import Any
 
 from gateway.cli.console import USAGE, Stop
 from gateway.cli.processes import Spec, free_port, port_taken
 from gateway.settings import Settings
-from services.operations import OPERATIONS, extensions
+from services.installed import installed
 
 GATEWAY = "gateway"
 PROBE_TIMEOUT = 2.0
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def discover() -> dict[str, list[str]]:
-    """What `services.serve` can start, each with the service names that operations know it by."""
-    found: dict[str, list[str]] = {}
-    spec = importlib.util.find_spec("services")
-    for root in map(Path, (spec.submodule_search_locations or []) if spec else []):
-        for module in sorted(root.glob("*/service.py")):
-            found[module.parent.name] = [module.parent.name]
-    for package in extensions():
-        if importlib.util.find_spec(f"{package}.service") is None:
-            continue
-        performed = {
-            kind.service for kind in OPERATIONS.values() if kind.__module__.startswith(f"{package}.")
-        }
-        found[package] = sorted(performed - set(found)) or [package.rpartition(".")[2]]
-    return found
-
-
 def plan(settings: Settings, only: list[str]) -> list[Spec]:
     """The gateway and its services, or just the services that were named."""
-    found = discover()
+    found = installed()
     unknown = [name for name in only if name not in found and name != GATEWAY]
     if unknown:
         raise Stop(f"There is no service {unknown[0]!r}; these exist: {', '.join(found) or 'none'}.", USAGE)
     with_gateway = not only or GATEWAY in only
-    names = [name for name in found if (name in only if only else _ours(found[name], settings))]
-    if GATEWAY in only and only == [GATEWAY]:
-        names = []
+    names = [name for name in found if (name in only if only else name not in settings.services)]
     if with_gateway and port_taken(settings.host, settings.port):
         raise Stop(
             f"Port {settings.port} on {settings.host} is taken by another program: stop it, or choose "
@@ -60,13 +38,9 @@ def plan(settings: Settings, only: list[str]) -> list[Spec]:
     addresses = {name: f"http://127.0.0.1:{free_port()}" for name in names}
     specs = [_service(name, address, settings) for name, address in addresses.items()]
     if with_gateway:
-        known = {service: [addresses[name]] for name in names for service in found[name]}
-        specs.insert(0, _gateway(settings, settings.services | known))
+        here = {name: [address] for name, address in addresses.items()}
+        specs.insert(0, _gateway(settings, settings.services | here))
     return specs
-
-
-def _ours(services: list[str], settings: Settings) -> bool:
-    return not all(service in settings.services for service in services)
 
 
 def _service(name: str, address: str, settings: Settings) -> Spec:
@@ -79,7 +53,7 @@ def _service(name: str, address: str, settings: Settings) -> Spec:
         return None if document.get("ready") else str(document.get("reason") or "loading")
 
     command = (sys.executable, "-m", "services.serve", name, "--host", host, "--port", port)
-    return Spec(name, command, _environment(settings) | _threads(), address, ready)
+    return Spec(name, command, _environment(settings) | _threads(), address, ready, grace=settings.drain + 5)
 
 
 def _gateway(settings: Settings, services: dict[str, list[str]]) -> Spec:
@@ -89,7 +63,7 @@ def _gateway(settings: Settings, services: dict[str, list[str]]) -> Spec:
         status, document = _get(address, f"{settings.root_path}/readyz")
         if status == 200:
             return None
-        return str(document.get("detail") or "not ready") if status else "no answer yet"
+        return "; ".join(document.get("reasons", [])) or "no answer yet"
 
     # the settings were checked here, so the child gets exactly these and reads no other
     env = _environment(settings) | {"DARKROOM_SERVICES": json.dumps(services)}

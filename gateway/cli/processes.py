@@ -123,7 +123,7 @@ class Processes:
         fresh.replace(path)
 
     def stop(self, children: Sequence[Child], hurry: Callable[[], bool]) -> list[str]:
-        """SIGTERM to each, SIGKILL to the whole group of what outlives its grace; returns who had to be killed."""
+        """SIGTERM to each, SIGKILL to the whole group of what outlives its grace; says who was killed."""
         killed = []
         for child in children:
             if child.alive:
