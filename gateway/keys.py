@@ -182,9 +182,16 @@ class Keys:
             return True
         now = time.monotonic()
         if now - self._exist_read_at >= LOOK_FOR_FIRST:
-            async with self._db.read() as connection:
-                found = (await connection.execute(select(table.c.id).limit(1))).first()
-            self._exist, self._exist_read_at = found is not None, now
+            try:
+                async with self._db.read() as connection:
+                    found = (await connection.execute(select(table.c.id).limit(1))).first()
+            except Unavailable:
+                # what was known a moment ago still holds; only a gateway that never knew cannot say
+                if self._exist_read_at == float("-inf"):
+                    raise
+            else:
+                self._exist = self._exist or found is not None
+            self._exist_read_at = now
         return self._exist
 
     # ── for operators ────────────────────────────────────────────────────────────────────────────────────────

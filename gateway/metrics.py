@@ -17,6 +17,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
@@ -122,6 +123,7 @@ class Metrics:
 
         self._of_request: dict[tuple[str, str, int], tuple[Counter, Histogram, Counter, Counter]] = {}
         self._children: dict[tuple[Any, ...], Any] = {}
+        self._services: Callable[[], Mapping[str, ServiceLevels]] | None = None
         self._queue: Callable[[], Awaitable[Mapping[str, QueueLevels]]] | None = None
         self._levels = _Levels()
         self.registry.register(self._levels)
@@ -137,7 +139,7 @@ class Metrics:
         log_lines_dropped: Callable[[], int] | None = None,
     ) -> None:
         """Where a scrape reads the levels."""
-        self._levels.services = services or self._levels.services
+        self._services = services or self._services
         self._levels.dropped = log_lines_dropped or self._levels.dropped
         self._queue = queue or self._queue
 
@@ -151,8 +153,15 @@ class Metrics:
                 await self._lag_task
             self._lag_task = None
 
+    async def exposition(self, accept: str = "") -> tuple[str, bytes]:
+        """Content type and text for a scrape."""
+        await self.refresh()
+        encode, content_type = choose_encoder(accept)
+        return content_type, await asyncio.to_thread(encode, self.registry)
+
     async def refresh(self) -> None:
-        """Read what only the store knows, before a scrape; when it does not answer the last known is left out."""
+        """Read the levels before a scrape; where the store does not answer, its own are left out."""
+        self._levels.services = dict(self._services()) if self._services else {}
         if self._queue is None:
             return
         self._levels.queue = {}
@@ -258,12 +267,12 @@ class _Levels(Collector):
     """What is not counted but looked at: gauges that exist only while they are scraped."""
 
     def __init__(self) -> None:
-        self.services: Callable[[], Mapping[str, ServiceLevels]] | None = None
+        self.services: Mapping[str, ServiceLevels] = {}
         self.dropped: Callable[[], int] | None = None
         self.queue: Mapping[str, QueueLevels] = {}
 
     def collect(self) -> Iterator[Metric]:
-        services = self.services() if self.services else {}
+        services = self.services
         yield _gauge("upstream_in_flight", "Calls that endpoints work on.", services, "in_flight")
         yield _gauge("upstream_waiting", "Calls in a service's waiting line.", services, "waiting")
         yield _gauge("upstream_endpoints", "Endpoints that are known.", services, "endpoints")

@@ -7,6 +7,7 @@ a name that answers differently a second time gains nothing. `Host` and TLS stay
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +28,10 @@ CONNECT_TIMEOUT = 5.0
 _PIECE = 64 * 1024
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 _AGENT = "darkroom"
+# A name whose last label is a number (127.1, 0x7f000001, 2130706433) is an IPv4 address to some libraries: no name.
+_NAME = re.compile(
+    r"(?!(?:[^.]*\.)*(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$)[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?\.?"
+)
 
 # what Python's `is_global` lets pass and we do not
 _ALSO_REFUSED_4 = tuple(
@@ -94,6 +99,8 @@ def check_url(url: str, *, field: str, allow_private: bool = False) -> URL:
         raise BadInput("An address with a user or password in it is not used.", field=field)
     if port is None or not (port in (80, 443) or 1024 <= port <= 65535):
         raise BadInput("The port must be 80, 443 or one from 1024 up.", field=field)
+    if not _is_literal(found.host) and not _NAME.fullmatch(found.raw_host or ""):
+        raise BadInput(f"{found.host[:80]!r} is not a host's name.", field=field)
     if not allow_private and _is_literal(found.host) and not public(found.host):
         raise _refusal(found.host, field)
     return found

@@ -8,6 +8,7 @@ import os
 import secrets
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.keys import StartRefused
@@ -120,10 +121,8 @@ def _draw(path: Path) -> bytes:
             file.write(secrets.token_hex(32).encode())
             file.flush()
             os.fsync(file.fileno())
-        try:
+        with suppress(FileExistsError):
             os.link(draft, path)
-        except FileExistsError:
-            pass
         return path.read_bytes().strip()
     finally:
         draft.unlink()
