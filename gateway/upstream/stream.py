@@ -178,10 +178,11 @@ class Stream:
 
     async def _read_to_end(self) -> None:
         """So that the connection can be used again; one that goes on talking is closed."""
-        assert self._answer is not None
+        if self._answer is None or self._answer.at_end:
+            return
         try:
             async with asyncio.timeout(_LAST_WORD):
-                while not self._answer.at_end and await self._answer.piece():
+                while await self._answer.piece():
                     pass
         except (TimeoutError, BadUpstream):
             self._hang_up()
