@@ -181,9 +181,7 @@ class QueueHandler(logging.Handler):
         }
         if current := request_id.current():
             line["request_id"] = current
-        for name, value in vars(record).items():
-            if name not in _STANDARD:
-                line[name] = value
+        line.update((name, value) for name, value in vars(record).items() if name not in _STANDARD)
         if record.exc_info and record.exc_info[0] is not None:
             line["exc_info"] = record.exc_info
         self._writer.put(line)

@@ -12,8 +12,8 @@ import logging
 import platform
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -27,6 +27,9 @@ from prometheus_client.registry import Collector
 from gateway.upstream.observe import BreakerState, RetryReason
 from services.operations import OPERATIONS
 
+if TYPE_CHECKING:
+    from gateway.upstream.pool import ServiceStatus
+
 log = logging.getLogger("darkroom.metrics")
 
 # from a cached cut-out on a GPU to a large picture on a CPU
@@ -34,17 +37,6 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LAG_INTERVAL = 0.5
 QUEUE_DEADLINE = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceLevels:
-    """How one service stands at this moment."""
-
-    in_flight: int
-    waiting: int
-    endpoints: int
-    healthy: int
-    open_breakers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +115,7 @@ class Metrics:
 
         self._of_request: dict[tuple[str, str, int], tuple[Counter, Histogram, Counter, Counter]] = {}
         self._children: dict[tuple[Any, ...], Any] = {}
-        self._services: Callable[[], Mapping[str, ServiceLevels]] | None = None
+        self._services: Callable[[], Mapping[str, ServiceStatus]] | None = None
         self._queue: Callable[[], Awaitable[Mapping[str, QueueLevels]]] | None = None
         self._levels = _Levels()
         self.registry.register(self._levels)
@@ -134,11 +126,11 @@ class Metrics:
     def watch(
         self,
         *,
-        services: Callable[[], Mapping[str, ServiceLevels]] | None = None,
+        services: Callable[[], Mapping[str, ServiceStatus]] | None = None,
         queue: Callable[[], Awaitable[Mapping[str, QueueLevels]]] | None = None,
         log_lines_dropped: Callable[[], int] | None = None,
     ) -> None:
-        """Where a scrape reads the levels."""
+        """Where a scrape reads the levels: `services` is `Upstream.status`."""
         self._services = services or self._services
         self._levels.dropped = log_lines_dropped or self._levels.dropped
         self._queue = queue or self._queue
@@ -267,31 +259,50 @@ class _Levels(Collector):
     """What is not counted but looked at: gauges that exist only while they are scraped."""
 
     def __init__(self) -> None:
-        self.services: Mapping[str, ServiceLevels] = {}
+        self.services: Mapping[str, ServiceStatus] = {}
         self.dropped: Callable[[], int] | None = None
         self.queue: Mapping[str, QueueLevels] = {}
 
     def collect(self) -> Iterator[Metric]:
-        services = self.services
-        yield _gauge("upstream_in_flight", "Calls that endpoints work on.", services, "in_flight")
-        yield _gauge("upstream_waiting", "Calls in a service's waiting line.", services, "waiting")
-        yield _gauge("upstream_endpoints", "Endpoints that are known.", services, "endpoints")
-        yield _gauge("upstream_endpoints_healthy", "Endpoints that take calls.", services, "healthy")
-        yield _gauge("upstream_breakers_open", "Endpoints whose breaker is open.", services, "open_breakers")
-        yield _gauge("jobs_queued", "Jobs that wait.", self.queue, "queued")
-        yield _gauge("jobs_running", "Jobs that run.", self.queue, "running")
+        pools = {name: _levels(status) for name, status in self.services.items()}
+        for level, what in _POOL_LEVELS.items():
+            yield _gauge(level, what, pools, level)
+        queues = {name: asdict(levels) for name, levels in self.queue.items()}
+        yield _gauge("jobs_queued", "Jobs that wait.", queues, "queued")
+        yield _gauge("jobs_running", "Jobs that run.", queues, "running")
         yield _gauge(
-            "jobs_oldest_seconds", "How long the oldest waiting job waits.", self.queue, "oldest_seconds"
+            "jobs_oldest_seconds", "How long the oldest waiting job waits.", queues, "oldest_seconds"
         )
         dropped = CounterMetricFamily("darkroom_log_lines_dropped", "Log lines that a slow stderr cost.")
         dropped.add_metric([], self.dropped() if self.dropped else 0)
         yield dropped
 
 
-def _gauge(name: str, what: str, levels: Mapping[str, Any], attribute: str) -> GaugeMetricFamily:
+_POOL_LEVELS = {
+    "upstream_in_flight": "Calls that endpoints work on.",
+    "upstream_waiting": "Calls in a service's waiting line.",
+    "upstream_capacity": "Calls that the endpoints take at once.",
+    "upstream_endpoints": "Endpoints that are known.",
+    "upstream_breakers_open": "Endpoints whose breaker is not closed.",
+    "upstream_ready": "1 where a call would find an endpoint.",
+}
+
+
+def _levels(status: ServiceStatus) -> dict[str, float]:
+    return {
+        "upstream_in_flight": status.in_flight,
+        "upstream_waiting": status.waiting,
+        "upstream_capacity": status.capacity,
+        "upstream_endpoints": len(status.endpoints),
+        "upstream_breakers_open": sum(endpoint.breaker != "closed" for endpoint in status.endpoints),
+        "upstream_ready": int(status.ready),
+    }
+
+
+def _gauge(name: str, what: str, levels: Mapping[str, Mapping[str, float]], level: str) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"darkroom_{name}", what, labels=["service"])
-    for service, level in levels.items():
-        family.add_metric([service], getattr(level, attribute))
+    for service, values in levels.items():
+        family.add_metric([service], values[level])
     return family
 
 

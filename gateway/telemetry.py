@@ -6,7 +6,6 @@ with a request is continued; `headers` carries it on to a service.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 Attribute = str | int | float | bool
 
 TRACES = "/v1/traces"
-EXPORT_TIMEOUT = 5.0
-CLOSE_TIMEOUT = 5.0
+EXPORT_TIMEOUT = 2.0
+CLOSE_TIMEOUT = 2.0
 QUEUED_SPANS = 4096
 _UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 _NOTHING: nullcontext[None] = nullcontext()
@@ -54,13 +53,13 @@ def start(settings: Settings, service: str = "darkroom-gateway") -> None:
     _tracer = _provider.get_tracer("darkroom")
 
 
-async def close() -> None:
-    """Send what is left, for a few seconds at most."""
+def stop() -> None:
+    """Send what is left, for two seconds at most; it waits, so call it last."""
     global _provider, _tracer
     provider, _provider, _tracer = _provider, None, None
     if provider is not None:
-        await asyncio.to_thread(provider.force_flush, int(CLOSE_TIMEOUT * 1000))
-        await asyncio.to_thread(provider.shutdown)
+        provider.force_flush(int(CLOSE_TIMEOUT * 1000))
+        provider.shutdown()
 
 
 def active() -> bool:
