@@ -110,11 +110,11 @@ class Outcome:
 
 @dataclass(slots=True)
 class Depth:
-    """What waits and runs at one service; `oldest` is the age in seconds of the job that waits longest."""
+    """What waits and runs at one service; `oldest_seconds` is the age in seconds of the job that waits longest."""
 
     queued: int
-    oldest: float
     running: int
+    oldest_seconds: float
 
 
 def rfc3339(at: float | None) -> str | None:

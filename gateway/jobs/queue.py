@@ -137,7 +137,7 @@ class JobQueue:
             running: dict[str, int] = dict([tuple(row) for row in await conn.execute(count)])
             waiting = (await conn.execute(select(lines.c.service, lines.c.queued, oldest))).all()
         return {
-            service: Depth(queued, max(0.0, now - first) if first else 0.0, running.get(service, 0))
+            service: Depth(queued, running.get(service, 0), max(0.0, now - first) if first else 0.0)
             for service, queued, first in waiting
         }
 
