@@ -1,0 +1,111 @@
+"""An operation and those that it hands on to: one call in, one stream of events out.
+
+An operation's `then()` names the next link. Each link runs as a call of its own, with the caller's key, deadline
+and request id, and gets the first picture of the link before as its part `image`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.blobs import Blob, Spool
+from gateway.upstream import Upstream
+from gateway.upstream.call import Call
+from gateway.upstream.pool import Turn
+from services.errors import BadUpstream
+from services.frames import Event
+
+LONGEST = 8  # links; an operation that hands on to itself for ever is a mistake
+
+
+async def run_chain(
+    upstream: Upstream,
+    call: Call,
+    *,
+    turn: Turn | None = None,
+    bounded: bool = True,
+    folder: Path | None = None,
+) -> AsyncIterator[Event | memoryview]:
+    """The events of `call` and of the links after it, as of one call: one `accepted`, one `done`.
+
+    Of a link that is handed on, progress and previews are passed on, its pictures are not. `turn` is a turn that the
+    caller holds already, used for the first link and let go after it; other links wait in their own service's line,
+    and `bounded` says whether they may be refused there. A large picture that is handed on lies in `folder` meanwhile.
+    Leaving the loop early cancels the work: wrap it in `contextlib.aclosing`.
+    """
+    given: Blob | None = None
+    try:
+        for link in range(LONGEST):
+            following = call.ask.then()
+            handed = None if following is None else _Handed(folder or Path(tempfile.gettempdir()))
+            try:
+                async with aclosing(_one(upstream, call, turn, bounded)) as stream:
+                    async for item in _told(stream, handed, first=link == 0):
+                        yield item
+            except BaseException:
+                if handed is not None:
+                    handed.spool.discard()
+                raise
+            if following is None or handed is None:
+                return
+            if not handed.spool.size:
+                raise BadUpstream(f"{call.ask.name()} made no picture to hand on to {following.name()}.")
+            turn, last, given = None, given, await handed.spool.finish(handed.media_type)
+            if last is not None:
+                last.discard()
+            wanted = {picture.ref.removeprefix("part:") for picture in following.pictures().values()}
+            kept = {name: blob for name, blob in call.parts.items() if name in wanted}
+            call = replace(call, ask=following, parts={**kept, "image": given})
+        raise BadUpstream(f"A chain of more than {LONGEST} operations was given up.")
+    finally:
+        if given is not None:
+            given.discard()
+
+
+class _Handed:
+    """The first picture of a link, on its way to the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spool, self.media_type = Spool(folder), "application/octet-stream"
+
+
+async def _one(
+    upstream: Upstream, call: Call, turn: Turn | None, bounded: bool
+) -> AsyncIterator[Event | memoryview]:
+    async with AsyncExitStack() as stack:
+        if turn is None:
+            caller = call.caller
+            turn = await stack.enter_async_context(
+                upstream.pool(call.service).turn(
+                    key_id=caller.key_id, weight=caller.weight, deadline=call.deadline, bounded=bounded
+                )
+            )
+        else:
+            stack.callback(turn.let_go)
+        stream = await stack.enter_async_context(turn.send(call))
+        async for item in stream:
+            yield item
+
+
+async def _told(
+    stream: AsyncIterator[Event | memoryview], handed: _Handed | None, *, first: bool
+) -> AsyncIterator[Event | memoryview]:
+    """What of a link's events the caller sees; the first picture goes into `handed`, if there is a next link."""
+    keeping = hiding = False
+    async for item in stream:
+        if isinstance(item, Event):
+            picture = handed is not None and item.kind == "result"
+            keeping = picture and handed is not None and not handed.spool.size
+            hiding = picture or (handed is not None and item.last) or (item.kind == "accepted" and not first)
+            if keeping and handed is not None:
+                handed.media_type = str(item.get("media_type", handed.media_type))
+            if not hiding:
+                yield item
+        elif keeping and handed is not None:
+            await handed.spool.write(bytes(item))
+        elif not hiding:
+            yield item
