@@ -222,6 +222,13 @@ class Keys:
             )
         return [_key(row) for row in rows]
 
+    async def get(self, key_id: str) -> Key:
+        async with self._db.read() as connection:
+            row = (await connection.execute(select(table).where(table.c.id == key_id))).mappings().first()
+        if row is None:
+            raise NotFound(f"There is no key {key_id!r}.", help="`darkroom keys list` shows all keys.")
+        return _key(row)
+
     async def revoke(self, id_or_name: str) -> Key:
         """The key ends here and now; other gateways learn of it within five seconds."""
         alive = table.c.revoked_at.is_(None)

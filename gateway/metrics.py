@@ -12,7 +12,7 @@ import logging
 import platform
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -28,6 +28,7 @@ from gateway.upstream.observe import BreakerState, RetryReason
 from services.operations import OPERATIONS
 
 if TYPE_CHECKING:
+    from gateway.jobs.job import Depth
     from gateway.upstream.pool import ServiceStatus
 
 log = logging.getLogger("darkroom.metrics")
@@ -37,15 +38,6 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LAG_INTERVAL = 0.5
 QUEUE_DEADLINE = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLevels:
-    """How one service's jobs stand in the store."""
-
-    queued: int
-    running: int
-    oldest_seconds: float
 
 
 class Metrics:
@@ -116,7 +108,7 @@ class Metrics:
         self._of_request: dict[tuple[str, str, int], tuple[Counter, Histogram, Counter, Counter]] = {}
         self._children: dict[tuple[Any, ...], Any] = {}
         self._services: Callable[[], Mapping[str, ServiceStatus]] | None = None
-        self._queue: Callable[[], Awaitable[Mapping[str, QueueLevels]]] | None = None
+        self._queue: Callable[[], Awaitable[Mapping[str, Depth]]] | None = None
         self._levels = _Levels()
         self.registry.register(self._levels)
         self._lag_task: asyncio.Task[None] | None = None
@@ -127,10 +119,10 @@ class Metrics:
         self,
         *,
         services: Callable[[], Mapping[str, ServiceStatus]] | None = None,
-        queue: Callable[[], Awaitable[Mapping[str, QueueLevels]]] | None = None,
+        queue: Callable[[], Awaitable[Mapping[str, Depth]]] | None = None,
         log_lines_dropped: Callable[[], int] | None = None,
     ) -> None:
-        """Where a scrape reads the levels: `services` is `Upstream.status`."""
+        """Where a scrape reads the levels: from `Upstream.status` and `JobQueue.depths`."""
         self._services = services or self._services
         self._levels.dropped = log_lines_dropped or self._levels.dropped
         self._queue = queue or self._queue
@@ -261,7 +253,7 @@ class _Levels(Collector):
     def __init__(self) -> None:
         self.services: Mapping[str, ServiceStatus] = {}
         self.dropped: Callable[[], int] | None = None
-        self.queue: Mapping[str, QueueLevels] = {}
+        self.queue: Mapping[str, Depth] = {}
 
     def collect(self) -> Iterator[Metric]:
         pools = {name: _levels(status) for name, status in self.services.items()}
