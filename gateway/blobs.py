@@ -53,7 +53,9 @@ class FileBlob:
 
     __slots__ = ("media_type", "path", "size", "temporary")
 
-    def __init__(self, path: Path, size: int, media_type: str = "application/octet-stream", *, temporary: bool) -> None:
+    def __init__(
+        self, path: Path, size: int, media_type: str = "application/octet-stream", *, temporary: bool
+    ) -> None:
         self.path, self.size, self.media_type, self.temporary = path, size, media_type, temporary
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -81,7 +83,9 @@ class StoredBlob:
 
     __slots__ = ("media_type", "open_", "size")
 
-    def __init__(self, size: int, media_type: str, open_: Callable[[], Awaitable[AsyncIterator[bytes]]]) -> None:
+    def __init__(
+        self, size: int, media_type: str, open_: Callable[[], Awaitable[AsyncIterator[bytes]]]
+    ) -> None:
         self.size, self.media_type, self.open_ = size, media_type, open_
 
     async def pieces(self) -> AsyncIterator[bytes]:

@@ -32,10 +32,13 @@ from services.errors import (
 
 log = logging.getLogger("darkroom.gateway")
 
+Responses = dict[int | str, dict[str, Any]]
+
 # what any call may be answered: the key, the rate, a fault of ours
 ANYWHERE = (Unauthorized, Forbidden, TooManyRequests, DarkroomError)
 _BY_STATUS: dict[int, type[DarkroomError]] = {
-    kind.status: kind for kind in (Malformed, Unauthorized, NotFound, MethodNotAllowed, TooLarge, UnsupportedMedia)
+    kind.status: kind
+    for kind in (Malformed, Unauthorized, NotFound, MethodNotAllowed, TooLarge, UnsupportedMedia)
 }
 
 PROBLEM_SCHEMA: dict[str, Any] = {
@@ -70,7 +73,9 @@ def encode(error: DarkroomError, request_id: str = "") -> tuple[int, list[tuple[
     return error.status, headers, body
 
 
-def from_validation(error: ValidationError | RequestValidationError, prefix: tuple[str, ...] = ()) -> BadInput:
+def from_validation(
+    error: ValidationError | RequestValidationError, prefix: tuple[str, ...] = ()
+) -> BadInput:
     """The first mistake as the problem's field and detail, and all of them under `errors`."""
     found = []
     for item in error.errors():
@@ -92,16 +97,18 @@ def _sentence(item: Any) -> str:
     return message[:1].lower() + message[1:]
 
 
-def documented(*kinds: type[DarkroomError]) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for its OpenAPI; those that any call may get are always among them."""
-    by_status: dict[int | str, dict[str, Any]] = {}
-    for kind in sorted({*kinds, *ANYWHERE}, key=lambda k: k.status):
+def documented(*kinds: type[DarkroomError], also: Responses | None = None) -> Responses:
+    """The error answers of a route, for its OpenAPI; those that any call may get are always among them. `also` are
+    answers of the route's own, which are no errors."""
+    by_status: Responses = {}
+    every: set[type[DarkroomError]] = {*kinds, *ANYWHERE}
+    for kind in sorted(every, key=lambda k: k.status):
         titles = by_status.get(kind.status, {}).get("description")
         by_status[kind.status] = {
             "description": f"{titles}; {kind.title}" if titles else kind.title,
             "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-    return by_status
+    return {**(also or {}), **by_status}
 
 
 def translate(error: Exception) -> DarkroomError:
@@ -126,7 +133,11 @@ def install(app: FastAPI) -> None:
         status, headers, body = encode(translate(error), request.scope.get("request_id", ""))
         response = Response(body, status)
         response.raw_headers = headers
-        if isinstance(error, HTTPException) and error.headers and "allow" in {k.lower() for k in error.headers}:
+        if (
+            isinstance(error, HTTPException)
+            and error.headers
+            and "allow" in {k.lower() for k in error.headers}
+        ):
             response.headers["allow"] = {k.lower(): v for k, v in error.headers.items()}["allow"]
         return response
 

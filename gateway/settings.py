@@ -20,29 +20,59 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DARKROOM_", env_file=".env", extra="ignore", frozen=True)
 
     # ── where it is ──────────────────────────────────────────────────────────────────────────────────────────
-    host: str = Field("127.0.0.1", description="The address to listen on. Anything but loopback needs a key first.")
+    host: str = Field(
+        "127.0.0.1", description="The address to listen on. Anything but loopback needs a key first."
+    )
     port: int = Field(8080, ge=1, le=65535, description="The port for HTTP.")
-    data: Path = Field(Path(".darkroom"), description="The folder for the database, pictures, logs and process notes.")
-    root_path: str = Field("", pattern=r"^(/[^/]+)*$", description="The path under which a proxy shows the gateway, as /darkroom.")
+    data: Path = Field(
+        Path(".darkroom"), description="The folder for the database, pictures, logs and process notes."
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[^/]+)*$",
+        description="The path under which a proxy shows the gateway, as /darkroom.",
+    )
     public_url: str = Field("", description="The address that links in webhooks and signed links start with.")
-    tls_cert: Path | None = Field(None, description="A PEM certificate chain; with tls_key the gateway speaks HTTPS.")
+    tls_cert: Path | None = Field(
+        None, description="A PEM certificate chain; with tls_key the gateway speaks HTTPS."
+    )
     tls_key: Path | None = Field(None, description="The PEM key of tls_cert.")
     trusted_proxies: Annotated[list[str], NoDecode] = Field(
         [], description="Addresses or networks whose X-Forwarded-For and -Proto are believed."
     )
-    cors_origins: Annotated[list[str], NoDecode] = Field([], description="Web origins that may call from a browser.")
-    metrics_port: int = Field(9464, ge=0, le=65535, description="/metrics is here where the main address is not loopback; 0: off.")
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        [], description="Web origins that may call from a browser."
+    )
+    metrics_port: int = Field(
+        9464, ge=0, le=65535, description="/metrics is here where the main address is not loopback; 0: off."
+    )
 
     # ── what it keeps ────────────────────────────────────────────────────────────────────────────────────────
-    database_url: SecretStr | None = Field(None, description="postgresql://...; a SQLite file in the data folder if absent.")
-    redis_url: SecretStr | None = Field(None, description="redis://... for events and limits; in memory if absent.")
-    storage_url: str | None = Field(None, description="s3://bucket/prefix for pictures; a folder in the data folder if absent.")
-    storage_options: dict[str, str] = Field({}, description="obstore's options of that store (endpoint, region ...), as JSON.")
-    replicas: int = Field(1, ge=1, description="How many gateways share this state; more than one needs Postgres and Redis.")
-    keep_assets: float = Field(7 * 86400, gt=0, description="Seconds that pictures are kept; faces are personal data.")
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://...; a SQLite file in the data folder if absent."
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="redis://... for events and limits; in memory if absent."
+    )
+    storage_url: str | None = Field(
+        None, description="s3://bucket/prefix for pictures; a folder in the data folder if absent."
+    )
+    storage_options: dict[str, str] = Field(
+        {}, description="obstore's options of that store (endpoint, region ...), as JSON."
+    )
+    replicas: int = Field(
+        1, ge=1, description="How many gateways share this state; more than one needs Postgres and Redis."
+    )
+    keep_assets: float = Field(
+        7 * 86400, gt=0, description="Seconds that pictures are kept; faces are personal data."
+    )
     keep_jobs: float = Field(7 * 86400, gt=0, description="Seconds that finished jobs are kept.")
-    secret: SecretStr | None = Field(None, description="Signs links and cookies; drawn and kept in the data folder if absent.")
-    admin_key: SecretStr | None = Field(None, description="A first key with the admin scope, for containers; made if unknown.")
+    secret: SecretStr | None = Field(
+        None, description="Signs links and cookies; drawn and kept in the data folder if absent."
+    )
+    admin_key: SecretStr | None = Field(
+        None, description="A first key with the admin scope, for containers; made if unknown."
+    )
 
     # ── services ─────────────────────────────────────────────────────────────────────────────────────────────
     services: dict[str, list[str]] = Field(
@@ -51,44 +81,80 @@ class Settings(BaseSettings):
         "resolves a name again and again; `#weight=0.1` after an address makes it a canary.",
     )
     connect_timeout: float = Field(2.0, gt=0, description="Seconds to connect to an endpoint.")
-    first_byte_timeout: float = Field(10.0, gt=0, description="Seconds until an endpoint has accepted a call, an attempt.")
-    idle_timeout: float = Field(30.0, gt=0, description="Seconds without any frame (services send one at least every 5).")
+    first_byte_timeout: float = Field(
+        10.0, gt=0, description="Seconds until an endpoint has accepted a call, an attempt."
+    )
+    idle_timeout: float = Field(
+        30.0, gt=0, description="Seconds without any frame (services send one at least every 5)."
+    )
     deadline: float = Field(120.0, gt=0, description="Seconds a synchronous call may take, waiting included.")
     job_deadline: float = Field(3600.0, gt=0, description="Seconds one attempt of a job may take.")
-    line_length: int = Field(1024, ge=0, description="How many calls may wait for each service; more are answered 429.")
-    health_interval: float = Field(1.0, gt=0, description="Seconds between two looks at an endpoint's health.")
-    resolve_interval: float = Field(5.0, gt=0, description="Seconds between two resolutions of a dns+http:// name.")
-    default_capacity: int = Field(4, ge=1, description="Calls at once to an endpoint that has not said what it can take.")
+    line_length: int = Field(
+        1024, ge=0, description="How many calls may wait for each service; more are answered 429."
+    )
+    health_interval: float = Field(
+        1.0, gt=0, description="Seconds between two looks at an endpoint's health."
+    )
+    resolve_interval: float = Field(
+        5.0, gt=0, description="Seconds between two resolutions of a dns+http:// name."
+    )
+    default_capacity: int = Field(
+        4, ge=1, description="Calls at once to an endpoint that has not said what it can take."
+    )
     retry_budget: float = Field(0.2, ge=0, le=1, description="Retries allowed, as a share of the calls.")
     breaker_failures: int = Field(5, ge=1, description="Failures in a row that open an endpoint's breaker.")
-    breaker_pause: float = Field(5.0, gt=0, description="Seconds until an open breaker lets one call through.")
-    drain: float = Field(30.0, ge=0, description="Seconds that calls in flight may take to finish on SIGTERM.")
+    breaker_pause: float = Field(
+        5.0, gt=0, description="Seconds until an open breaker lets one call through."
+    )
+    drain: float = Field(
+        30.0, ge=0, description="Seconds that calls in flight may take to finish on SIGTERM."
+    )
 
     # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────
     job_attempts: int = Field(3, ge=1, description="How often a job is tried.")
-    lease: float = Field(15.0, gt=0, description="Seconds until a job whose worker fell silent is given to another.")
-    queue_limit: int = Field(100_000, ge=1, description="How many jobs may be queued for each service; more are answered 429.")
+    lease: float = Field(
+        15.0, gt=0, description="Seconds until a job whose worker fell silent is given to another."
+    )
+    queue_limit: int = Field(
+        100_000, ge=1, description="How many jobs may be queued for each service; more are answered 429."
+    )
     webhook_attempts: int = Field(8, ge=1, description="How often a webhook is tried, with growing pauses.")
-    webhook_allow_private: bool = Field(False, description="Lets webhooks and picture addresses reach private networks.")
+    webhook_allow_private: bool = Field(
+        False, description="Lets webhooks and picture addresses reach private networks."
+    )
 
     # ── limits ───────────────────────────────────────────────────────────────────────────────────────────────
     max_body: int = Field(64 * 2**20, ge=1024, description="Bytes of one request.")
     max_picture_bytes: int = Field(32 * 2**20, ge=1024, description="Bytes of one picture.")
     max_pixels: int = Field(50_000_000, ge=4096, description="Pixels of one picture.")
     max_side: int = Field(16_384, ge=64, description="Pixels of a picture's longer side.")
-    rate: float = Field(0, ge=0, description="Requests a second for a key that sets none of its own; 0: no limit.")
-    daily_pictures: int = Field(0, ge=0, description="Pictures a day for a key that sets none of its own; 0: no limit.")
-    concurrent_jobs: int = Field(0, ge=0, description="Unfinished jobs for a key that sets none of its own; 0: no limit.")
+    rate: float = Field(
+        0, ge=0, description="Requests a second for a key that sets none of its own; 0: no limit."
+    )
+    daily_pictures: int = Field(
+        0, ge=0, description="Pictures a day for a key that sets none of its own; 0: no limit."
+    )
+    concurrent_jobs: int = Field(
+        0, ge=0, description="Unfinished jobs for a key that sets none of its own; 0: no limit."
+    )
 
     # ── what it tells ────────────────────────────────────────────────────────────────────────────────────────
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
-    log_format: str = Field("json", pattern="^(json|text)$", description="json for machines, text for people.")
-    otlp_endpoint: str = Field("", description="An OpenTelemetry collector (OTLP over HTTP) for traces; none if absent.")
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+    log_format: str = Field(
+        "json", pattern="^(json|text)$", description="json for machines, text for people."
+    )
+    otlp_endpoint: str = Field(
+        "", description="An OpenTelemetry collector (OTLP over HTTP) for traces; none if absent."
+    )
 
     @field_validator("trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -100,9 +166,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together: set both DARKROOM_TLS_CERT and DARKROOM_TLS_KEY")
+            raise ValueError(
+                "tls_cert and tls_key go together: set both DARKROOM_TLS_CERT and DARKROOM_TLS_KEY"
+            )
         if self.replicas > 1 and not (self.database_url and self.redis_url):
-            raise ValueError("more than one gateway needs DARKROOM_DATABASE_URL (Postgres) and DARKROOM_REDIS_URL")
+            raise ValueError(
+                "more than one gateway needs DARKROOM_DATABASE_URL (Postgres) and DARKROOM_REDIS_URL"
+            )
         return self
 
     @property

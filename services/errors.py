@@ -5,6 +5,7 @@
     │   ├── Malformed 400       not JSON, not multipart, not what its content type says
     │   ├── BadPicture 422      a picture that cannot be decoded, or is not allowed
     │   ├── UnknownModel 422
+    │   ├── TooSlow 408         the request's body did not arrive in time
     │   ├── TooLarge 413
     │   └── UnsupportedMedia 415
     ├── Unauthorized 401
@@ -101,6 +102,11 @@ class BadPicture(BadInput):
 class UnknownModel(BadInput):
     slug, title = "unknown-model", "There is no such model here"
     help = "GET /v1/models lists the names; `auto` always works."
+
+
+class TooSlow(BadInput):
+    slug, status, title = "too-slow", 408, "The request did not arrive in time"
+    help = "Send the body faster, or upload the pictures first: POST /v1/assets."
 
 
 class TooLarge(BadInput):

@@ -129,7 +129,11 @@ def _pictures(value: Any, path: str) -> Iterator[tuple[str, Picture]]:
 
 def _bare(schema: Any) -> Any:
     if isinstance(schema, dict):
-        wording = ("description", "title", "examples") if "type" in schema or "properties" in schema else ("description",)
+        wording = (
+            ("description", "title", "examples")
+            if "type" in schema or "properties" in schema
+            else ("description",)
+        )
         return {key: _bare(value) for key, value in schema.items() if key not in wording}
     return [_bare(item) for item in schema] if isinstance(schema, list) else schema
 
@@ -147,12 +151,16 @@ def ledger() -> dict[str, list[str]]:
 class Encoded(Operation):
     """Operations that answer with pictures."""
 
-    format: Format | None = Field(None, description="The picture's file format; png unless Accept says otherwise.")
+    format: Format | None = Field(
+        None, description="The picture's file format; png unless Accept says otherwise."
+    )
     quality: int = Field(90, ge=1, le=100, description="For jpeg and webp; webp at 100 is lossless.")
 
 
 class Seeded(Encoded):
-    seed: int | None = Field(None, ge=0, le=2**53 - 1, description="The n-th picture, from 0, has seed + n; drawn if absent.")
+    seed: int | None = Field(
+        None, ge=0, le=2**53 - 1, description="The n-th picture, from 0, has seed + n; drawn if absent."
+    )
 
 
 class Lora(BaseModel):
@@ -181,10 +189,16 @@ class ControlInput(BaseModel):
 
 
 class Diffusion(Seeded):
-    prompt: str = Field(max_length=10_000, description="What is to be seen.", examples=["a red circle on a blue background"])
+    prompt: str = Field(
+        max_length=10_000, description="What is to be seen.", examples=["a red circle on a blue background"]
+    )
     negative_prompt: str = Field("", max_length=10_000, description="What is not to be seen.")
-    width: int | None = Field(None, ge=64, le=2048, multiple_of=8, description="In pixels; the model's own if absent.")
-    height: int | None = Field(None, ge=64, le=2048, multiple_of=8, description="In pixels; the model's own if absent.")
+    width: int | None = Field(
+        None, ge=64, le=2048, multiple_of=8, description="In pixels; the model's own if absent."
+    )
+    height: int | None = Field(
+        None, ge=64, le=2048, multiple_of=8, description="In pixels; the model's own if absent."
+    )
     steps: int = Field(30, ge=1, le=150)
     guidance: float = Field(7.0, ge=0, le=30, description="How strictly the prompt is followed.")
     sampler: Sampler = Field("dpm++-2m-karras")
@@ -230,7 +244,9 @@ class Preprocess(Encoded, service="controlnet"):
     """Show the map of edges or the pose that a control would follow."""
 
     image: Picture | None = None
-    keypoints: list[list[float]] | None = Field(None, max_length=256, description="[[x, y, confidence], ...] to draw a pose from.")
+    keypoints: list[list[float]] | None = Field(
+        None, max_length=256, description="[[x, y, confidence], ...] to draw a pose from."
+    )
     kind: Literal["canny", "openpose"] = "canny"
 
     @model_validator(mode="after")
@@ -244,8 +260,12 @@ class RemoveBackground(Encoded, service="rmbg"):
     """Cut the subject out of its background."""
 
     image: Picture
-    output: Literal["cutout", "mask"] = Field("cutout", description="The subject with transparency, or its mask alone.")
-    background: ColourOrPicture | None = Field(None, description="A colour or a picture to put behind the subject.")
+    output: Literal["cutout", "mask"] = Field(
+        "cutout", description="The subject with transparency, or its mask alone."
+    )
+    background: ColourOrPicture | None = Field(
+        None, description="A colour or a picture to put behind the subject."
+    )
     trim: bool = Field(False, description="Crop to the subject.")
 
 
@@ -272,12 +292,16 @@ class Portrait(Seeded, service="portrait"):
     tone: Literal["cool", "neutral", "warm"] | Annotated[float, Field(ge=-1, le=1)] = Field(
         "neutral", description="cool, neutral, warm, or a number from -1 (cool) to 1 (warm)."
     )
-    style: str | None = Field(None, max_length=1000, description="Words that hand the portrait on to image-to-image.")
+    style: str | None = Field(
+        None, max_length=1000, description="Words that hand the portrait on to image-to-image."
+    )
 
     def then(self) -> Operation | None:
         if self.style is None:
             return None
-        return ImageToImage(prompt=self.style, image=Picture("part:image"), strength=0.4, seed=self.seed, format=self.format)
+        return ImageToImage(
+            prompt=self.style, image=Picture("part:image"), strength=0.4, seed=self.seed, format=self.format
+        )
 
 
 class SketchToImage(Encoded, service="pix2pix"):
@@ -297,7 +321,9 @@ def load_extensions() -> None:
         try:
             importlib.import_module(f"{package}.operations")
         except ImportError as error:
-            raise SystemExit(f"DARKROOM_EXTENSIONS names {package!r}, but {package}.operations cannot be imported: {error}") from error
+            raise SystemExit(
+                f"DARKROOM_EXTENSIONS names {package!r}, but {package}.operations cannot be imported: {error}"
+            ) from error
 
 
 load_extensions()

@@ -30,7 +30,9 @@ class Picture:
     @property
     def pixels(self) -> Any:
         if self._pixels is None:
-            raise LookupError(f"The picture {self.ref[:40]!r} was not decoded; only a service has its pixels.")
+            raise LookupError(
+                f"The picture {self.ref[:40]!r} was not decoded; only a service has its pixels."
+            )
         return self._pixels
 
     @pixels.setter
@@ -48,7 +50,8 @@ class Picture:
         if isinstance(value, str) and (value.startswith(_SCHEMES) or _BASE64.match(value[-64:])):
             return cls(value)
         raise PydanticCustomError(
-            "picture", "is not a picture: send a file part of this name, `asset:ID`, a data URI, base64 or an address"
+            "picture",
+            "is not a picture: send a file part of this name, `asset:ID`, a data URI, base64 or an address",
         )
 
     @classmethod
@@ -58,7 +61,9 @@ class Picture:
         )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         return {"type": "string", "format": cls.__name__.lower(), "description": cls.describes}
 
 
@@ -70,8 +75,33 @@ class Mask(Picture):
 
 
 _COLOUR_NAMES = [
-    *("black", "white", "gray", "silver", "red", "maroon", "yellow", "olive", "lime", "green", "aqua", "teal"),
-    *("blue", "navy", "fuchsia", "purple", "orange", "pink", "brown", "beige", "ivory", "lavender", "transparent"),
+    *(
+        "black",
+        "white",
+        "gray",
+        "silver",
+        "red",
+        "maroon",
+        "yellow",
+        "olive",
+        "lime",
+        "green",
+        "aqua",
+        "teal",
+    ),
+    *(
+        "blue",
+        "navy",
+        "fuchsia",
+        "purple",
+        "orange",
+        "pink",
+        "brown",
+        "beige",
+        "ivory",
+        "lavender",
+        "transparent",
+    ),
 ]
 
 
@@ -79,13 +109,17 @@ def _known_colour(value: str) -> str:
     if value.startswith("#") or value in _COLOUR_NAMES:
         return value
     raise PydanticCustomError(
-        "colour", "is not a colour: write #rrggbb, #rrggbbaa or one of {names}", {"names": ", ".join(_COLOUR_NAMES)}
+        "colour",
+        "is not a colour: write #rrggbb, #rrggbbaa or one of {names}",
+        {"names": ", ".join(_COLOUR_NAMES)},
     )
 
 
 Colour = Annotated[
     str,
-    StringConstraints(to_lower=True, pattern=r"^(#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})|[a-zA-Z]+)$"),
+    StringConstraints(
+        to_lower=True, pattern=r"^(#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})|[a-zA-Z]+)$"
+    ),
     AfterValidator(_known_colour),
     Field(json_schema_extra={"format": "colour"}, examples=["#f4efe6", "white"]),
 ]

@@ -1,0 +1,88 @@
+"""`python -m gateway`: one gateway process, with the settings that the environment gives it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+from pydantic import ValidationError
+
+from gateway.app import Gateway
+from gateway.keys import StartRefused
+from gateway.settings import Settings
+from services.errors import DarkroomError
+
+BACKLOG = 4096
+
+
+class Server(uvicorn.Server):
+    """Tells the gateway of a signal at once, so that it drains while uvicorn still serves what is in flight."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: object = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)  # type: ignore[arg-type]
+        # what is alive now stays: the collector need not look at it again at every turn
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._gateway.begin_drain)
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> int:
+    gateway = Gateway(settings)
+    config = uvicorn.Config(
+        gateway.app(),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,  # guard.py does it, for trusted proxies only
+        backlog=BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.drain) + 5,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,
+    )
+    server = Server(config, gateway)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    server.run()
+    return 0 if server.started else 1
+
+
+def main() -> int:
+    try:
+        return serve(Settings())
+    except ValidationError as error:
+        for item in error.errors():
+            name = (
+                "DARKROOM_" + "_".join(str(part) for part in item["loc"]).upper()
+                if item["loc"]
+                else "settings"
+            )
+            sys.stderr.write(f"{name}: {item['msg'].removeprefix('Value error, ')}\n")
+    except (StartRefused, DarkroomError) as error:
+        sys.stderr.write(f"{error}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

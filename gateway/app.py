@@ -1,0 +1,147 @@
+"""The gateway as one ASGI application: settings in, everything that it consists of built and hung together.
+
+    client ─> Access ─> guards ─> Front ─┬─> RunDoor    POST /v1/{operation}
+                                         └─> FastAPI    jobs, assets, catalogue, admin, pages, health
+
+`start` opens what needs the event loop, `begin_drain` is told of a coming end, `stop` closes in reverse order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+
+from gateway import guard, logs, openapi, problems, telemetry
+from gateway.access import Access
+from gateway.assets import Assets
+from gateway.doors import admin, assets, catalogue, jobs, pages
+from gateway.doors.native import RunDoor
+from gateway.forms import Reader
+from gateway.front import Front
+from gateway.intake import Intake
+from gateway.jobs.dispatcher import Dispatcher
+from gateway.jobs.events import open_events
+from gateway.jobs.queue import JobQueue
+from gateway.jobs.retention import Retention
+from gateway.jobs.webhooks import Webhooks
+from gateway.keys import Keys, check_exposure
+from gateway.limits import Limits
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+from gateway.signing import Signer
+from gateway.state import GatewayState
+from gateway.store.database import Database
+from gateway.upstream.upstream import Upstream
+
+log = logging.getLogger("darkroom.gateway")
+
+
+class Gateway:
+    """What runs in one gateway process."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        uploads = settings.data / "uploads"
+        uploads.mkdir(exist_ok=True)
+        for left in uploads.glob("upload-*"):  # of a process that was killed; the data folder has one owner
+            left.unlink(missing_ok=True)
+        self.settings = settings
+        self.logs = logs.Logs(settings)
+        db = Database(settings.database)
+        metrics = Metrics()
+        self.state = GatewayState(
+            settings=settings,
+            db=db,
+            keys=Keys(db, settings, metrics),
+            limits=Limits(db, settings, metrics),
+            metrics=metrics,
+            upstream=Upstream(settings, metrics),
+            queue=JobQueue(db, settings),
+            events=open_events(settings),
+            assets=Assets(settings, db),
+            signer=Signer.open(settings),
+        )
+        self._uploads = uploads
+        self._dispatcher = Dispatcher(self.state)
+        self._webhooks = Webhooks(self.state)
+        self._retention = Retention(self.state)
+        self._ending: asyncio.Task[None] | None = None
+
+    def app(self) -> Any:
+        """The ASGI application, guards around it."""
+
+        @contextlib.asynccontextmanager
+        async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+            await self.start()
+            try:
+                yield
+            finally:
+                await self.stop()
+
+        rest = FastAPI(
+            title="Darkroom", version=version("darkroom"), lifespan=lifespan, docs_url=None, redoc_url=None
+        )
+        for router in (jobs.router, assets.router, catalogue.router, admin.router):
+            rest.include_router(router)
+        pages.install(rest)
+        problems.install(rest)
+        openapi.install(rest)
+        settings = self.settings
+        reader = Reader(self._uploads, max_body=settings.max_body, max_file=settings.max_picture_bytes)
+        intake = Intake(settings, self.state.assets, self._uploads)
+        run = RunDoor(self.state, reader, intake)
+        front = Front(self.state, run, rest, reader, intake)
+        return Access(
+            guard.guarded(front, settings, self.state.keys.any_exist), self.logs, self.state.metrics
+        )
+
+    async def start(self) -> None:
+        self.logs.start()
+        telemetry.start(self.settings, "darkroom-gateway")
+        state = self.state
+        await state.db.open()
+        await state.keys.seed()
+        check_exposure(self.settings, await state.keys.any_exist())
+        await state.limits.start()
+        await state.metrics.start()
+        await state.upstream.start()
+        await self._dispatcher.start()
+        await self._webhooks.start()
+        await self._retention.start()
+        log.info("ready to answer on %s:%d", self.settings.host, self.settings.port)
+
+    def begin_drain(self) -> None:
+        """SIGTERM came: say so in /readyz, hand jobs back, end event streams; calls in flight may finish."""
+        if self._ending is None:
+            self.state.draining = True
+            self._ending = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        log.info("shutting down: calls in flight have %g s to finish", self.settings.drain)
+        await self._dispatcher.stop()
+        await self.state.events.close()
+        await self.state.upstream.drain(self.settings.drain)
+
+    async def stop(self) -> None:
+        self.begin_drain()
+        if self._ending is not None:
+            await self._ending
+        await self._retention.stop()
+        await self._webhooks.stop()
+        state = self.state
+        await state.upstream.close()
+        await state.limits.close()
+        await state.metrics.close()
+        await state.db.close()
+        telemetry.stop()
+        self.logs.close()
+
+
+def create_app(settings: Settings | None = None) -> Any:
+    return Gateway(settings or Settings()).app()

@@ -1,0 +1,96 @@
+"""In front of all doors: who is calling and whether the key may, then the door; and the last catch of every error.
+
+It is plain ASGI and cheap, since every request pays for it. Operations go to the hot route, all else to FastAPI.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import logs
+from gateway.callers import Caller
+from gateway.doors.native import ClientGone, RunDoor
+from gateway.forms import Reader
+from gateway.intake import Intake
+from gateway.problems import encode, translate
+from gateway.state import GatewayState
+from services.errors import Unauthorized
+
+_BEARER = b"bearer "
+
+
+class Front:
+    """An ASGI application; it puts into the scope what the doors need."""
+
+    def __init__(
+        self, state: GatewayState, run: RunDoor, rest: FastAPI, reader: Reader, intake: Intake
+    ) -> None:
+        self._state, self._run, self._rest = state, run, rest
+        self._root = state.settings.root_path
+        self._tools = {"darkroom": state, "darkroom.reader": reader, "darkroom.intake": intake}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if self._root and path.startswith(self._root + "/"):
+            path = scope["path"] = path[len(self._root) :]
+        scope.update(self._tools)
+        answer = _Answer(send)
+        try:
+            if path.startswith("/v1/"):
+                await self._admit(scope, path, answer)
+            door: ASGIApp = self._run if self._run.takes(path) else self._rest
+            await door(scope, receive, answer.send)
+        except ClientGone:
+            return
+        except Exception as error:
+            if answer.begun:
+                raise  # half an answer is out; only a broken connection can say that the rest will not come
+            status, headers, body = encode(translate(error), scope["request_id"])
+            await answer.send({"type": "http.response.start", "status": status, "headers": headers})
+            await answer.send({"type": "http.response.body", "body": body})
+
+    async def _admit(self, scope: Scope, path: str, answer: _Answer) -> None:
+        secret = _secret(scope)
+        if secret is None and path.startswith("/v1/assets/") and b"signature=" in scope["query_string"]:
+            scope["caller"] = None  # the bearer of a signed link, which the door checks
+            return
+        caller: Caller = await self._state.keys.caller(secret)
+        scope["caller"] = caller
+        logs.tell(key=caller.key_id)
+        if (standing := await self._state.limits.admit(caller)) is not None:
+            answer.more = standing.headers()
+
+
+class _Answer:
+    """Knows whether an answer has begun, and puts the key's standing on it."""
+
+    __slots__ = ("_send", "begun", "more")
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.begun = send, False
+        self.more: list[tuple[bytes, bytes]] = []
+
+    async def send(self, message: Message) -> None:
+        if not self.begun:
+            self.begun = True
+            if self.more:
+                message["headers"] = [*message.get("headers", ()), *self.more]
+        await self._send(message)
+
+
+def _secret(scope: Scope) -> str | None:
+    given = other = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            given = value
+        elif name == b"x-api-key":
+            other = value
+    if given is None:
+        return None if other is None else other.decode("latin-1")
+    if given[:7].lower() != _BEARER:
+        raise Unauthorized("The Authorization header must be `Bearer KEY`.")
+    return str(given[7:].strip().decode("latin-1"))
