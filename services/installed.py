@@ -1,4 +1,4 @@
-"""Which services exist here: out goes, for each name, the module that performs it. None of them is imported."""
+"""Which services exist here: out goes, for each name, the module that performs it; none is imported."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The catalogue of models: in goes a name from a request, out goes the model that a service loaded for it.
 
 `models.yaml` beside this file (and beside an extension's `service.py`) names each model's engine, origin,
-pinned revision, files with checksums, licence, defaults and the names by which other dialects know it. A service
-marks what it loaded; `auto` is the loaded model of the highest rank. Nothing is downloaded here.
+pinned revision, files with checksums, licence, defaults and the names by which other dialects know it. A
+service marks what it loaded; `auto` is the loaded model of the highest rank. Nothing is downloaded here.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Models:
             raise UnknownModel(
                 f"The model {entry.name!r} is not loaded here. {self._names()}",
                 field="model",
-                help=f"`darkroom models pull {entry.name}` fetches it for the next start; `auto` always works.",
+                help=f"`darkroom models pull {entry.name}` fetches it for the next start; or ask for `auto`.",
             )
         return entry.name
 

@@ -1,8 +1,8 @@
 """Starts one service: `python -m services.serve NAME --host H --port P`.
 
 NAME is a service of ours (`cleanup`), an extension's package, or the name of a service that an extension has.
-It is BentoML's application in one process, without the second one that `bentoml serve` puts above it: the same
-routes, ready sooner, and SIGTERM drains it and leaves nothing behind.
+It is BentoML's application in one process, without the second one that `bentoml serve` puts above it: the
+same routes, ready sooner, and SIGTERM drains it and leaves nothing behind.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One piece of work: in go an operation's parameters and the service's method, out come frames.
 
 The method runs in a worker thread (or on the loop when it is async) and tells its progress through `Job`.
-What it tells waits in an `Outbox`: a newer progress or preview replaces the older one that was not yet sent, so
-that a slow reader holds no more than one of each, and the results, whose number the operation bounds.
+What it tells waits in an `Outbox`: a newer progress or preview replaces the older one that was not yet sent,
+so that a slow reader holds no more than one of each, and the results, whose number the operation bounds.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def pixels_of(image: Image.Image | Picture) -> Image.Image:
 
 
 async def stream(work: Work, task: asyncio.Task[None], alive_every: float) -> AsyncIterator[Frame]:
-    """The frames of running work, `alive` where it is silent. Raises what the work raised, or why it stopped."""
+    """The frames of running work, `alive` where it is silent. Raises what the work raised."""
     task.add_done_callback(lambda _: work.outbox.wake())
     while not task.done():
         work.job.check()

@@ -7,19 +7,19 @@ more than on a small one. Pixels outside the mask come back bit for bit, and tra
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]  # of uint8
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 Step = Callable[[int, int], None]
 THRESHOLD = 127
 MIN_RADIUS, MAX_RADIUS = 3, 12
-# OpenCV's fill slows with the hole. A wide hole is filled at this size and enlarged: its inside is smooth anyway.
+# OpenCV's fill slows with the hole. A wide one is filled at this size and enlarged: its inside is smooth anyway.
 WIDE_SIDE = 640
 
 
@@ -46,7 +46,7 @@ class OpenCVEngine:
         step(len(boxes), len(boxes))
         return Image.fromarray(pixels)
 
-    def _fill(self, part: Pixels, hole: NDArray[np.bool_]) -> Pixels:
+    def _fill(self, part: Pixels, hole: NDArray[Any]) -> Pixels:
         if hole.all():
             return part  # nothing around it to fill it from
         marks = hole.astype(np.uint8) * 255
@@ -70,7 +70,7 @@ class OpenCVEngine:
         )
 
 
-def regions(hole: NDArray[np.bool_]) -> list[Box]:
+def regions(hole: NDArray[Any]) -> list[Box]:
     """Boxes around the mask's pieces, with room to look around; those that touch are one."""
     height, width = hole.shape
     count, _, stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
@@ -109,7 +109,7 @@ def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def radius_of(hole: NDArray[np.bool_]) -> float:
+def radius_of(hole: NDArray[Any]) -> float:
     """How far to look around: about half the hole's thickness, within bounds."""
     thickest = float(cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3).max())
     return min(MAX_RADIUS, max(MIN_RADIUS, thickest / 2))
