@@ -7,7 +7,7 @@ and request id, and gets the first picture of the link before as its part `image
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ async def run_chain(
     turn: Turn | None = None,
     bounded: bool = True,
     folder: Path | None = None,
-) -> AsyncIterator[Event | memoryview]:
+) -> AsyncGenerator[Event | memoryview, None]:
     """The events of `call` and of the links after it, as of one call: one `accepted`, one `done`.
 
     Of a link that is handed on, progress and previews are passed on, its pictures are not. `turn` is a turn that the
@@ -75,7 +75,7 @@ class _Handed:
 
 async def _one(
     upstream: Upstream, call: Call, turn: Turn | None, bounded: bool
-) -> AsyncIterator[Event | memoryview]:
+) -> AsyncGenerator[Event | memoryview, None]:
     async with AsyncExitStack() as stack:
         if turn is None:
             caller = call.caller
@@ -93,7 +93,7 @@ async def _one(
 
 async def _told(
     stream: AsyncIterator[Event | memoryview], handed: _Handed | None, *, first: bool
-) -> AsyncIterator[Event | memoryview]:
+) -> AsyncGenerator[Event | memoryview, None]:
     """What of a link's events the caller sees; the first picture goes into `handed`, if there is a next link."""
     keeping = hiding = False
     async for item in stream:
