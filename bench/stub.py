@@ -207,39 +207,40 @@ class _Connection(asyncio.Protocol):
             self._write([_SMALL])
             seen.finished += 1
         else:
+            seen.in_flight += 1
+            seen.most_in_flight = max(seen.most_in_flight, seen.in_flight)
             self.work = asyncio.get_running_loop().create_task(self._stream(behaviour))
+            self.work.add_done_callback(self._ended)
 
     async def _stream(self, behaviour: Behaviour) -> None:
         seen = self.stub.seen
-        seen.in_flight += 1
-        seen.most_in_flight = max(seen.most_in_flight, seen.in_flight)
-        try:
-            self._write([_HEAD, *_chunk(list(_ACCEPTED))])
-            if behaviour.delay:
-                await asyncio.sleep(behaviour.delay)
-            for step in range(behaviour.steps):
-                self._write(_chunk(encode("progress", step=step + 1, total=behaviour.steps)))
-                await asyncio.sleep(0)
-            if behaviour.hang == "middle":
-                await asyncio.sleep(3600)
-            if behaviour.fail == "break":
-                self.abort()
-                return
-            if behaviour.fail == "frame":
-                problem = {
-                    "type": "urn:darkroom:problem:bad-picture",
-                    "detail": "the stub dislikes it",
-                    "status": 422,
-                }
-                self._write(_chunk(encode("error", problem=problem)))
-            else:
-                if behaviour.pictures:
-                    await self._picture(behaviour.pictures)
-                self._write(_chunk(list(_DONE)))
-            self._write([b"0\r\n\r\n"])
-            seen.finished += 1
-        finally:
-            seen.in_flight -= 1
+        self._write([_HEAD, *_chunk(list(_ACCEPTED))])
+        if behaviour.delay:
+            await asyncio.sleep(behaviour.delay)
+        for step in range(behaviour.steps):
+            self._write(_chunk(encode("progress", step=step + 1, total=behaviour.steps)))
+            await asyncio.sleep(0)
+        if behaviour.hang == "middle":
+            await asyncio.sleep(3600)
+        if behaviour.fail == "break":
+            self.abort()
+            return
+        if behaviour.fail == "frame":
+            problem = {
+                "type": "urn:darkroom:problem:bad-picture",
+                "detail": "the stub dislikes it",
+                "status": 422,
+            }
+            self._write(_chunk(encode("error", problem=problem)))
+        else:
+            if behaviour.pictures:
+                await self._picture(behaviour.pictures)
+            self._write(_chunk(list(_DONE)))
+        self._write([b"0\r\n\r\n"])
+        seen.finished += 1
+
+    def _ended(self, _: object) -> None:
+        self.stub.seen.in_flight -= 1
 
     async def _picture(self, size: int) -> None:
         header, *_ = encode(

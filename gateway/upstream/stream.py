@@ -115,6 +115,9 @@ class Stream:
                 await self._attempt(endpoint, RUN + name, headers, body)
             except DarkroomError as error:
                 self._hang_up()
+                if error is body.broken:  # our own side: it says nothing of the endpoint
+                    endpoint.breaker.left()
+                    raise
                 await self._turn.another(error, self.attempts, self._call.deadline)
             except BaseException:
                 endpoint.breaker.left()

@@ -118,7 +118,9 @@ class Transport:
             raise RuntimeError("the transport is not open: call `await open()` first")
         url, parsed = address.at(path)
         stream = httpx.ByteStream(b"") if body is None else _Stream(body)
-        encoded = httpx.Headers(headers, encoding="latin-1")  # else httpx tries three encodings on every header
+        encoded = httpx.Headers(
+            headers, encoding="latin-1"
+        )  # else httpx tries three encodings on every header
         request = httpx.Request(method, url, headers=encoded, stream=stream, extensions={"parsed": parsed})
         request.headers.encoding = "latin-1"
         try:
