@@ -63,6 +63,8 @@ def serve(bento: Any, host: str, port: int) -> None:
     # one process needs no folder in which several share their numbers
     BentoMLContainer.metrics_client.set(PrometheusClient(multiproc=False))
     logging.getLogger("bentoml").setLevel(logging.WARNING)
+    # it logs a caller's mistake as an exception; our own faults are logged where they happen
+    logging.getLogger("bentoml._internal.server.http_app").setLevel(logging.CRITICAL)
     drain = app.settings.drain
 
     class Server(uvicorn.Server):
