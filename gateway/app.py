@@ -33,6 +33,7 @@ from gateway.jobs.webhooks import Webhooks
 from gateway.keys import Keys, check_exposure
 from gateway.limits import Limits
 from gateway.metrics import Metrics
+from gateway.scrape import MetricsEndpoint, MetricsServer
 from gateway.settings import Settings
 from gateway.signing import Signer
 from gateway.state import GatewayState
@@ -71,6 +72,8 @@ class Gateway:
         self._dispatcher = Dispatcher(self.state)
         self._webhooks = Webhooks(self.state)
         self._retention = Retention(self.state)
+        private = settings.loopback or not settings.metrics_port
+        self._scraped = None if private else MetricsServer(metrics, settings.host, settings.metrics_port)
         self._ending: asyncio.Task[None] | None = None
 
     def app(self) -> Any:
@@ -90,6 +93,8 @@ class Gateway:
         for router in (jobs.router, assets.router, catalogue.router, admin.router):
             rest.include_router(router)
         pages.install(rest)
+        if self.settings.loopback:
+            rest.mount("/metrics", MetricsEndpoint(self.state.metrics))
         problems.install(rest)
         openapi.install(rest)
         settings = self.settings
@@ -97,9 +102,8 @@ class Gateway:
         intake = Intake(settings, self.state.assets, self._uploads)
         run = RunDoor(self.state, reader, intake)
         front = Front(self.state, run, rest, reader, intake)
-        return Access(
-            guard.guarded(front, settings, self.state.keys.any_exist), self.logs, self.state.metrics
-        )
+        guarded = telemetry.Traces(guard.guarded(front, settings, self.state.keys.any_exist))
+        return Access(guarded, self.logs, self.state.metrics)
 
     async def start(self) -> None:
         self.logs.start()
@@ -109,7 +113,14 @@ class Gateway:
         await state.keys.seed()
         check_exposure(self.settings, await state.keys.any_exist())
         await state.limits.start()
+        state.metrics.watch(
+            services=state.upstream.status,
+            queue=state.queue.depths,
+            log_lines_dropped=lambda: self.logs.dropped,
+        )
         await state.metrics.start()
+        if self._scraped is not None:
+            await self._scraped.start()
         await state.upstream.start()
         await self._dispatcher.start()
         await self._webhooks.start()
@@ -137,7 +148,10 @@ class Gateway:
         state = self.state
         await state.upstream.close()
         await state.limits.close()
+        if self._scraped is not None:
+            await self._scraped.close()
         await state.metrics.close()
+        await state.keys.close()
         await state.db.close()
         telemetry.stop()
         self.logs.close()

@@ -146,6 +146,7 @@ class _Parts:
         self._arrived: list[tuple[str, str, Spool, bytes | None]] = []
         self._media_type = ""
         self._count = 0
+        self._seen: set[str] = set()  # names of files
 
     def callbacks(self) -> dict[str, Any]:
         names = ("part_begin", "part_data", "part_end", "header_field", "header_value", "header_end")
@@ -177,8 +178,9 @@ class _Parts:
         filename = options.get(b"filename")
         self._filename = filename
         if filename is not None or self._media_type.startswith(("image/", "application/octet-stream")):
-            if self._name in self.form.files:
+            if self._name in self._seen:
                 raise Malformed(f"The form has two files named {self._name!r}.")
+            self._seen.add(self._name)
             self._spool = Spool(self._folder)
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:

@@ -21,7 +21,6 @@ class Wanted:
 
     form: Form
     format: Format | None = None
-    strict: bool = False  # the client takes pictures only: several of them cannot be answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def wanted(accept: str, ask: Operation) -> Wanted:
             return Wanted("json")
         if pictures and (kind in _PICTURES or kind == "image/*"):
             if ask.count_asked() == 1:
-                return Wanted("bytes", _PICTURES.get(kind), strict=True)
+                return Wanted("bytes", _PICTURES.get(kind))
             continue
         if kind == "*/*":
             return Wanted("bytes") if pictures and ask.count_asked() == 1 else Wanted("json")

@@ -214,8 +214,8 @@ async def cancel(job_id: str, state: State, who: Who) -> dict[str, Any]:
         Unavailable,
         also={
             200: {
-                "description": "Events accepted, progress, preview, result; done or error ends them. `snapshot` tells where "
-                "the job stands when earlier events are lost.",
+                "description": "Events accepted, progress, preview, result; done or error ends them. "
+                "`snapshot` tells where the job stands when earlier events are lost.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             }
         },

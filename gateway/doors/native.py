@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +81,7 @@ class RunDoor:
 
     def __init__(self, state: GatewayState, reader: Reader, intake: Intake) -> None:
         self._state, self._reader, self._intake = state, reader, intake
+        self._folder = state.settings.data / "uploads"
         self._routes = {f"{PREFIX}{name}": operation for name, operation in OPERATIONS.items()}
 
     def takes(self, path: str) -> bool:
@@ -182,23 +184,25 @@ class RunDoor:
     async def _bytes(self, call: Call, exchange: Exchange) -> int:
         """The first result's bytes, its seed and size in headers, passed on as they arrive."""
         model, left, made, queued = "", 0, 0, time.perf_counter()
-        async for item in run_chain(self._state.upstream, call):
-            if isinstance(item, Event):
-                if item.kind == "accepted":
-                    model, accepted = str(item.get("model", "")), time.perf_counter()
-                elif item.kind == "result" and not made:
-                    made, left = 1, item.size
-                    spent = (accepted - queued) * 1000, (time.perf_counter() - accepted) * 1000
-                    await exchange.start(200, _picture_headers(item, model, spent))
-            elif left:
-                left -= len(item)
-                await exchange.write(bytes(item), more=left > 0)
+        async with self._stream(call) as stream:
+            async for item in stream:
+                if isinstance(item, Event):
+                    if item.kind == "accepted":
+                        model, accepted = str(item.get("model", "")), time.perf_counter()
+                    elif item.kind == "result" and not made:
+                        made, left = 1, item.size
+                        spent = (accepted - queued) * 1000, (time.perf_counter() - accepted) * 1000
+                        await exchange.start(200, _picture_headers(item, model, spent))
+                elif left:
+                    left -= len(item)
+                    await exchange.write(bytes(item), more=left > 0)
         if not made:
             raise BadUpstream(f"The service {call.service!r} ended its answer without a picture.")
         return made
 
     async def _document(self, call: Call, exchange: Exchange) -> int:
-        answer = await collect(run_chain(self._state.upstream, call), self._keeper(call))
+        async with self._stream(call) as stream:
+            answer = await collect(stream, self._keeper(call))
         body = orjson.dumps(answer.document(call, exchange.began))
         await exchange.start(
             200,
@@ -226,8 +230,8 @@ class RunDoor:
                     await exchange.write(encode_event("result", answer.pictures[-1]), more=True)
 
         try:
-            async with asyncio.timeout_at(exchange.deadline):
-                await collect(run_chain(self._state.upstream, call), self._keeper(call), answer, tell)
+            async with asyncio.timeout_at(exchange.deadline), self._stream(call) as stream:
+                await collect(stream, self._keeper(call), answer, tell)
             await exchange.write(encode_event("done", answer.document(call, exchange.began)), more=False)
         except DarkroomError as error:
             problem = error.problem() | {"request_id": exchange.request_id}
@@ -235,6 +239,9 @@ class RunDoor:
         except TimeoutError:
             await exchange.write(encode_event("error", DeadlineExceeded().problem()), more=False)
         return len(answer.pictures)
+
+    def _stream(self, call: Call) -> AbstractAsyncContextManager[AsyncIterator[Event | memoryview]]:
+        return aclosing(run_chain(self._state.upstream, call, folder=self._folder))
 
     def _keeper(self, call: Call) -> Callable[[Event, AsyncIterator[bytes]], Awaitable[dict[str, Any]]]:
         async def keep(event: Event, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
