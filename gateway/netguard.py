@@ -38,6 +38,7 @@ _ALSO_REFUSED_4 = tuple(
     ip_network(n)
     for n in (
         "168.63.129.16/32",  # Azure's wire server, a metadata address in public space
+        "192.0.0.0/24",  # protocol assignments, and Oracle's metadata address
         "192.88.99.0/24",  # relays from IPv6
         "192.31.196.0/24",  # AS112
         "192.52.193.0/24",  # automatic multicast tunnels
