@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.console import Stop
+from gateway.cli import assets, catalogue, jobs, keys
+from gateway.cli.console import FAILED, Stop
+from gateway.cli.flags import URL
+from gateway.cli.operations import OperationGroup
+from services.errors import DarkroomError
 
 app = typer.Typer(
     name="darkroom",
@@ -31,6 +35,49 @@ def up(
     raise typer.Exit(start(services or []))
 
 
+app.add_typer(
+    typer.Typer(cls=OperationGroup, no_args_is_help=True),
+    name="run",
+    help="Perform an operation: on files, on folders of pictures, on words.",
+)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(assets.app, name="assets")
+app.command(name="operations")(catalogue.operations)
+app.add_typer(catalogue.models, name="models")
+app.add_typer(keys.app, name="keys")
+
+
+@app.command()
+def bench(
+    operation: Annotated[str, typer.Argument(help="The operation to load.")],
+    params: Annotated[
+        list[str] | None, typer.Argument(help="Its parameters as NAME=VALUE; a picture's value is a file.")
+    ] = None,
+    calls: Annotated[int, typer.Option("-n", "--calls", min=1, help="How many calls.")] = 50,
+    concurrency: Annotated[
+        int, typer.Option("-c", "--concurrency", min=1, max=1024, help="How many at once.")
+    ] = 4,
+    url: URL = None,
+) -> None:
+    """Load one operation a little, and print times and rates."""
+    from gateway.cli.bench import bench as measure
+    from gateway.cli.bench import read_params
+    from gateway.cli.console import answer
+
+    found = measure(url, operation, read_params(operation, params or []), calls, concurrency)
+    for line in found.lines():
+        answer(line)
+    raise typer.Exit(FAILED if found.errors else 0)
+
+
+@app.command()
+def doctor() -> None:
+    """Check everything that Darkroom stands on, and say what to do."""
+    from gateway.cli.doctor import doctor as examine
+
+    raise typer.Exit(examine())
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -40,9 +87,15 @@ def version() -> None:
 
 
 def main() -> None:
-    """The entry point: what stops a command is one sentence, never a traceback."""
+    """The entry point: what stops a command is a sentence that says what to do, never a traceback."""
     try:
         app()
     except Stop as stop:
         sys.stderr.write(stop.sentence + "\n")
         sys.exit(stop.code)
+    except DarkroomError as error:
+        where = f"{error.field}: " if error.field else ""
+        sys.stderr.write(f"{where}{error.detail}\n{error.what_to_do}\n")
+        sys.exit(FAILED)
+    except BrokenPipeError:
+        sys.exit(FAILED)  # whoever read our answer has had enough of it

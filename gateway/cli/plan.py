@@ -47,7 +47,7 @@ def _service(name: str, address: str, settings: Settings) -> Spec:
     host, _, port = address.removeprefix("http://").rpartition(":")
 
     def ready() -> str | None:
-        status, document = _get(address, "/darkroom/v1/describe")
+        status, document = get(address, "/darkroom/v1/describe")
         if status != 200:
             return "no answer yet"
         return None if document.get("ready") else str(document.get("reason") or "loading")
@@ -60,7 +60,7 @@ def _gateway(settings: Settings, services: dict[str, list[str]]) -> Spec:
     address = address_of(settings)
 
     def ready() -> str | None:
-        status, document = _get(address, f"{settings.root_path}/readyz")
+        status, document = get(address, f"{settings.root_path}/readyz")
         if status == 200:
             return None
         return "; ".join(document.get("reasons", [])) or "no answer yet"
@@ -94,7 +94,7 @@ def _threads() -> dict[str, str]:
     }
 
 
-def _get(address: str, path: str) -> tuple[int, dict[str, Any]]:
+def get(address: str, path: str) -> tuple[int, dict[str, Any]]:
     """Status and JSON of a GET, 0 where nobody answers."""
     scheme, _, place = address.partition("://")
     connection: HTTPConnection

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -164,6 +165,19 @@ class Processes:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 16_384))
             return file.read().decode(errors="replace").splitlines()[-lines:]
+
+
+def noted(data: Path) -> list[dict[str, Any]]:
+    """The notes of a data folder, as they are."""
+    found = []
+    for path in sorted((data / "run").glob("*.json")):
+        try:
+            note = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue  # it goes away just now
+        if isinstance(note, dict) and {"name", "address"} <= set(note):
+            found.append(note)
+    return found
 
 
 def sweep(group: int) -> None:

@@ -13,7 +13,7 @@ import time
 from types import FrameType
 
 from gateway.cli.config import load_settings
-from gateway.cli.console import FAILED, Stop, err, say
+from gateway.cli.console import FAILED, USAGE, Stop, err, say
 from gateway.cli.lock import FolderLock
 from gateway.cli.plan import GATEWAY, address_of, plan
 from gateway.cli.processes import Child, Processes, Spec
@@ -138,13 +138,17 @@ class Supervisor:
         name, code = child.spec.name, child.process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         child.seen = [*(at for at in child.seen if now - at < CALM), now]
-        if len(child.seen) <= len(PAUSES):
+        refused = (
+            code == USAGE and not child.is_ready
+        )  # it said why it cannot start; asking again changes nothing
+        if len(child.seen) <= len(PAUSES) and not refused:
             pause = PAUSES[len(child.seen) - 1]
             child.restart_at, child.restarts = now + pause, child.restarts + 1
             say(f"{name} {how}; it starts again in {pause:g} s.")
             return
         child.gave_up = True
-        say(f"{name} {how}, {len(child.seen)} times within {CALM:g} s; giving it up. The end of its log:")
+        often = "" if refused else f", {len(child.seen)} times within {CALM:g} s; giving it up"
+        say(f"{name} {how}{often}. The end of its log:")
         for line in self._processes.last_words(name):
             say(f"    {line}")
         # without a gateway nothing works, and a start that cannot succeed should say so with its exit code
