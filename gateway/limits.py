@@ -206,7 +206,7 @@ class Limits:
             await self.flush()
             if not await self._reserve(caller, day, count):
                 raise QuotaExceeded(
-                    f"The key {caller.name!r} may make {caller.daily_pictures} pictures a day, and has not {count} left.",
+                    f"The key {caller.name!r} may make {caller.daily_pictures} pictures a day; {count} are not left.",
                     retry_after=round(max(1.0, self._day_ends - time.time())),
                     limit=caller.daily_pictures,
                 )

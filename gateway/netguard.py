@@ -76,8 +76,8 @@ def public(address: str) -> bool:
         return (
             ip.is_global and not ip.is_multicast and not ip.is_reserved and not _within(ip, _ALSO_REFUSED_4)
         )
-    # All that is public in IPv6 lies in 2000::/3: v4-mapped (::ffff:), NAT64 (64:ff9b::), unique local, link-local, site-local,
-    # multicast and loopback addresses lie outside, and a zone (fe80::1%eth0) makes no sense in a public one.
+    # All that is public in IPv6 lies in 2000::/3: v4-mapped (::ffff:), NAT64 (64:ff9b::), unique local, link-local,
+    # site-local, multicast and loopback addresses lie outside, and a zone (fe80::1%eth0) has no place in a public one.
     return ip.scope_id is None and ip in _PUBLIC_6 and ip.is_global and not _within(ip, _ALSO_REFUSED_6)
 
 
@@ -227,7 +227,7 @@ class _Pinned(AbstractResolver):
         results: list[ResolveResult] = []
         for kind, _, protocol, _, sockaddr in found:
             address = str(sockaddr[0])
-            # one address that is refused refuses the name: a public name with a private address is an attack or a mistake
+            # one refused address refuses the name: a public name with a private address is an attack or a mistake
             if not self._allow_private and not public(address):
                 raise _Refused(address)
             results.append(
