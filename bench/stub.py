@@ -174,9 +174,15 @@ class _Connection(asyncio.Protocol):
         stub, behaviour = self.stub, self.stub.behaviour
         if self.path == "/darkroom/v1/describe":
             said = {
-                "service": behaviour.service, "version": "0", "operations": behaviour.operations, "ready": behaviour.ready,
-                "capacity": behaviour.capacity, "in_flight": stub.seen.in_flight, "models": [{"name": "stub"}], "reason": None,
-            }  # fmt: skip
+                "service": behaviour.service,
+                "version": "0",
+                "operations": behaviour.operations,
+                "ready": behaviour.ready,
+                "capacity": behaviour.capacity,
+                "in_flight": stub.seen.in_flight,
+                "models": [{"name": "stub"}],
+                "reason": None,
+            }
             self._json(200, said, "application/json")
             return
         if not self.path.startswith("/darkroom/v1/run/"):

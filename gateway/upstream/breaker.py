@@ -45,7 +45,7 @@ class Breaker:
             self._trying = True
 
     def answered(self) -> None:
-        """The endpoint accepted a call. That ends a half-open breaker's doubt, but not for long: the next failure opens it."""
+        """The endpoint accepted a call: a half-open breaker closes, and the very next failure opens it again."""
         if self._trying or self.state == "half-open":
             self._trying = False
             self._in_a_row = self._limit - 1

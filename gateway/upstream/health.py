@@ -40,7 +40,7 @@ class Checker:
         while True:
             self._endpoint.look_again.clear()
             await self.look()
-            pause = self._interval * random.uniform(0.8, 1.2)  # noqa: S311 - so that gateways do not ask in step
+            pause = self._interval * random.uniform(0.8, 1.2)  # so that gateways do not ask in step
             try:
                 async with asyncio.timeout(pause):
                     await self._endpoint.look_again.wait()

@@ -60,7 +60,7 @@ class Line:
         return self._size + len(self._returned)
 
     def enter(self, key_id: str, weight: float, *, bounded: bool) -> Ticket:
-        """A place at the end of the key's own line. `bounded=False` (work that is durable elsewhere) is never refused."""
+        """A place at the end of the key's own line; `bounded=False` (a job, durable elsewhere) is never refused."""
         if bounded and len(self) >= self._length:
             raise LineFull(
                 f"{len(self)} calls wait for this service, which is as many as may.",

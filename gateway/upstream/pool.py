@@ -79,6 +79,7 @@ class Pool:
         self._slowest: float | None = None  # to the first frame, of late
         self._wake: asyncio.TimerHandle | None = None
         self._draining = False
+        self._drained = asyncio.Event()
         self.endpoints: list[Endpoint] = []
 
     # ── what others call ─────────────────────────────────────────────────────────────────────────────────────
@@ -155,6 +156,7 @@ class Pool:
     def dispatch(self) -> None:
         """Gives free slots to those who wait. Called whenever a slot may have become free."""
         if not len(self._line):
+            self._see_whether_drained()
             return
         for ticket in self._line.returned():
             slot = self.take(ticket.avoid)
@@ -216,6 +218,7 @@ class Pool:
         self._line.leave(ticket)
         if ticket.slot.done() and not ticket.slot.cancelled() and ticket.slot.exception() is None:
             ticket.slot.result().release()
+        self._see_whether_drained()
 
     def nothing_up(self) -> NoEndpoint:
         reason = self.status().reason or "no reason is known"
@@ -322,12 +325,17 @@ class Pool:
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def idle(self) -> bool:
-        return not len(self._line) and not any(e.in_flight for e in self.endpoints)
-
     def stop_taking(self) -> None:
         self._draining = True
+        self._see_whether_drained()
+
+    async def drained(self) -> None:
+        """Returns when, after `stop_taking`, the last call has ended."""
+        await self._drained.wait()
+
+    def _see_whether_drained(self) -> None:
+        if self._draining and not len(self._line) and not any(e.in_flight for e in self.endpoints):
+            self._drained.set()
 
     def refuse_waiting(self) -> None:
         for ticket in self._line.empty():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from gateway.settings import Settings
@@ -73,9 +74,10 @@ class Upstream:
         """Takes no new work, and lets what waits or runs finish within `seconds`."""
         for pool in self._pools.values():
             pool.stop_taking()
-        end = asyncio.get_running_loop().time() + seconds
-        while not all(pool.idle for pool in self._pools.values()) and asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for pool in self._pools.values():
+                    await pool.drained()
         for pool in self._pools.values():
             pool.refuse_waiting()
 
