@@ -53,7 +53,9 @@ class Stack:
         until = time.monotonic() + seconds
         while not holds():
             if self.process.poll() is not None or time.monotonic() > until:
-                logs = [f"── {log.name}\n{log.read_text()[-2000:]}" for log in (self.data / "logs").glob("*.log")]
+                logs = [
+                    f"── {log.name}\n{log.read_text()[-2000:]}" for log in (self.data / "logs").glob("*.log")
+                ]
                 state = f"the supervisor's exit code is {self.process.poll()}"
                 pytest.fail("\n".join([f"It did not come to hold; {state}.", self.said, *logs]))
             time.sleep(0.05)
