@@ -34,6 +34,7 @@ class JobQueue:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._db, self._settings = database, settings
         self._wake: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._cancel_asked = asyncio.Event()
 
     # ── from the doors ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -116,6 +117,8 @@ class JobQueue:
             elif job.state == "queued":
                 await line.leave(conn, job)
                 job = await line.end(conn, job, Outcome("cancelled"))
+        if not job.final:
+            self._cancel_asked.set()
         return job
 
     async def unfinished(self, key_id: str) -> int:
@@ -145,13 +148,17 @@ class JobQueue:
 
     async def wait(self, service: str, seconds: float) -> None:
         """Until something may have become ready, or `seconds` have passed."""
-        event = self._wake[service]
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return
-        event.clear()
+        await _news(self._wake[service], seconds)
+
+    async def wait_for_cancellation(self, seconds: float) -> None:
+        """Until someone may have asked, in this process, to cancel a running job, or `seconds` have passed."""
+        await _news(self._cancel_asked, seconds)
+
+    async def cancellations(self, owner: str) -> set[str]:
+        """Of the jobs that `owner` runs, those that are to be cancelled."""
+        query = select(jobs.c.id).where(line.RUNNING, jobs.c.lease_owner == owner, jobs.c.cancel_asked)
+        async with self._db.read() as conn:
+            return set((await conn.execute(query)).scalars())
 
     async def peek(self, service: str) -> tuple[str, float] | None:
         """The key whose job would be claimed next, and its weight."""
@@ -379,3 +386,12 @@ def _fell_silent(job: Job) -> ServiceFault:
         f"The work was begun {job.attempt} times, and each time the one who did it fell silent.",
         help="Try again; if it stays, the operator finds why in the logs of the service.",
     )
+
+
+async def _news(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+    event.clear()
