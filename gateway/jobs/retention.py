@@ -1,0 +1,81 @@
+"""Forgets what has been kept long enough: jobs, idempotency notes, pictures, counts of past days."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete
+
+from gateway.jobs.queue import JobQueue
+from gateway.settings import Settings
+from gateway.store.database import Database
+from gateway.store.tables import usage
+from services.errors import DarkroomError
+
+log = logging.getLogger("darkroom.retention")
+
+INTERVAL = 600.0
+KEEP_USAGE_DAYS = 400  # a year, and some days to look back on it
+_BATCHES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    jobs: int
+    assets: int
+    usage: int
+
+
+class Retention:
+    """`purge_assets` deletes one batch of expired pictures and says how many there were."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        settings: Settings,
+        purge_assets: Callable[[], Awaitable[int]],
+    ) -> None:
+        self._db, self._queue, self._settings = database, queue, settings
+        self._purge_assets = purge_assets
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="retention")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def sweep(self) -> Forgotten:
+        """Forget now what is due."""
+        jobs = await self._queue.purge(time.time() - self._settings.keep_jobs)
+        assets = 0
+        for _ in range(_BATCHES):
+            if not (gone := await self._purge_assets()):
+                break
+            assets += gone
+        first_kept = (datetime.now(UTC) - timedelta(days=KEEP_USAGE_DAYS)).date().isoformat()
+        async with self._db.write() as conn:
+            days = (await conn.execute(delete(usage).where(usage.c.day < first_kept))).rowcount
+        return Forgotten(jobs, assets, days)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                forgotten = await self.sweep()
+                log.debug("forgotten: %s", forgotten)
+            except DarkroomError as error:
+                log.warning("nothing could be forgotten: %s", error.detail)
+            except Exception:
+                log.exception("forgetting broke; trying again")
+            # jittered, so that several gateways do not come at once
+            await asyncio.sleep(INTERVAL * random.uniform(0.8, 1.2))
