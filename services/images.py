@@ -41,6 +41,8 @@ _log = logging.getLogger("darkroom.images")
 
 Image.MAX_IMAGE_PIXELS = None  # our own limits are checked first, and they name the field
 PngImagePlugin.MAX_TEXT_MEMORY = 4 * 2**20
+# it warns of each oddity in a file; what matters comes as an error
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(data: bytes, limits: Limits, field: str = "image") -> Image.Image:
@@ -103,11 +105,9 @@ def _open(data: bytes, limits: Limits, field: str) -> Image.Image:
     if (canvas := _webp_canvas(data)) is not None:
         _check_size(canvas, limits, field)  # Pillow makes WebP's canvas while it opens it
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of harmless oddities in files, one by one
-            image = Image.open(BytesIO(data), formats=FORMATS)
-            _check_size(image.size, limits, field)
-            image.load()
+        image = Image.open(BytesIO(data), formats=FORMATS)
+        _check_size(image.size, limits, field)
+        image.load()
     except UnidentifiedImageError as error:
         raise BadPicture(f"{field} is not a picture of a kind that is known here.", field=field) from error
     except MemoryError as error:

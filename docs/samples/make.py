@@ -1,0 +1,28 @@
+"""Makes the sample pictures of this folder: `python docs/samples/make.py FOLDER`.
+
+FOLDER holds astronaut.png and coffee.png from scikit-image's wheel (`pip download --no-deps scikit-image`, then
+unzip skimage/data). The astronaut is Eileen Collins, photographed by NASA: public domain. The coffee is by Rachel
+Michetti, given to scikit-image under CC0.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+HERE = Path(__file__).parent
+
+
+def main(folder: Path) -> None:
+    astronaut = Image.open(folder / "astronaut.png").convert("RGB")
+    astronaut.save(HERE / "astronaut.jpg", quality=82, optimize=True)
+    Image.open(folder / "coffee.png").convert("RGB").save(HERE / "coffee.jpg", quality=82, optimize=True)
+    mask = Image.new("L", astronaut.size, 0)
+    ImageDraw.Draw(mask).ellipse((360, 0, 460, 250), fill=255)  # the shuttle behind her
+    mask.save(HERE / "astronaut-mask.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
