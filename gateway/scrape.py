@@ -30,6 +30,11 @@ class MetricsServer:
         self._metrics, self._host, self._port = metrics, host, port
         self._runner: web.AppRunner | None = None
 
+    @property
+    def port(self) -> int:
+        """The port in use; also where 0 was asked for and the system chose one."""
+        return int(self._runner.addresses[0][1]) if self._runner and self._runner.addresses else self._port
+
     async def start(self) -> None:
         app = web.Application()
         app.router.add_get("/metrics", self._answer)

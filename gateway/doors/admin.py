@@ -74,6 +74,12 @@ class UsageReport(Document):
     usage: list[UsageDocument]
 
 
+class WebhookSecret(Document):
+    secret: str = Field(
+        description="What a receiver verifies `Darkroom-Signature` with; docs/security.md shows how."
+    )
+
+
 class Kept(Document):
     jobs: int
     assets: int
@@ -154,6 +160,12 @@ async def usage(
             for item in found
         ]
     )
+
+
+@router.get("/webhook-secret", responses=documented())
+async def webhook_secret(state: State) -> WebhookSecret:
+    """What receivers of webhooks verify signatures with; the same for all webhooks of this installation."""
+    return WebhookSecret(secret=state.signer.webhook_secret)
 
 
 @router.get("/retention", responses=documented(Unavailable))

@@ -247,7 +247,8 @@ def test_a_well_formed_id_is_kept() -> None:
 
 def test_a_line_costs_microseconds_on_the_loop_and_in_the_thread(tmp_path: Path) -> None:
     log = Log(tmp_path / "log")
-    line = {"request_id": "0123456789abcdef", "message": "POST /v1/cleanup 200", "method": "POST", "path": "/v1/cleanup",
+    line = {"request_id": "0123456789abcdef", "message": "POST /v1/cleanup 200", "method": "POST",
+            "path": "/v1/cleanup",
             "status": 200, "ms": 12.34, "in": 123456, "out": 654321, "client": "127.0.0.1", "operation": "cleanup",
             "key": "key_0123456789ab", "service": "cleanup", "endpoint": "http://127.0.0.1:3001"}  # fmt: skip
     put = make = float("inf")
