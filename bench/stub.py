@@ -93,6 +93,11 @@ class Stub:
         await self.stop()
 
 
+_CHAT = {
+    "id": "stub", "object": "chat.completion", "created": 0, "model": "stub",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a grey square"}}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4},
+}  # fmt: skip
 _DONE = encode("done", model="stub", data={"caption": "a grey square"}, timing={"run_ms": 0.0})
 _ACCEPTED = encode("accepted", model="stub")
 _HEAD = (
@@ -184,6 +189,9 @@ class _Connection(asyncio.Protocol):
                 "reason": None,
             }
             self._json(200, said, "application/json")
+            return
+        if self.path.endswith("/chat/completions"):  # what LiteLLM asks for, a peer in bench/gateway.py
+            self._json(200, _CHAT, "application/json")
             return
         if not self.path.startswith("/darkroom/v1/run/"):
             self._json(404, {"type": "urn:darkroom:problem:not-found", "detail": "no such path"})

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
+from services.errors import NotConfigured
+
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
@@ -30,13 +32,15 @@ class Origin:
 
 
 def read_origin(text: str) -> Origin:
-    """Raises ValueError with a sentence that says what is wrong with it."""
+    """An address as DARKROOM_SERVICES has it; one that cannot be read stops the start."""
     parts = urlsplit(text)
     scheme = parts.scheme.removeprefix("dns+")
     if scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{text!r} is no service's address: write http://host:port or dns+http://name:port")
+        raise NotConfigured(
+            f"{text!r} is no service's address: write http://host:port or dns+http://name:port"
+        )
     if parts.username or parts.query:
-        raise ValueError(f"{text!r} is no service's address: it may have no user and no query")
+        raise NotConfigured(f"{text!r} is no service's address: it may have no user and no query")
     weight = 1.0
     if parts.fragment:
         options = parse_qs(parts.fragment, keep_blank_values=True)
@@ -45,13 +49,13 @@ def read_origin(text: str) -> Origin:
         except ValueError:
             weight = 0.0
         if options or not 0 < weight <= 1000:
-            raise ValueError(
+            raise NotConfigured(
                 f"{text!r} has a fragment that is not understood: write #weight=0.1, a number above 0"
             )
     try:
         port = parts.port or (443 if scheme == "https" else 80)
     except ValueError as error:
-        raise ValueError(f"{text!r} has a port that is no number from 1 to 65535") from error
+        raise NotConfigured(f"{text!r} has a port that is no number from 1 to 65535") from error
     return Origin(
         scheme, parts.hostname, port, parts.path.rstrip("/"), weight, parts.scheme.startswith("dns+")
     )
