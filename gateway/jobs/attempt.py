@@ -14,23 +14,18 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from gateway.answers import Answer, collect, picture_document
-from gateway.assets import Asset
 from gateway.blobs import Blob
 from gateway.callers import Caller
 from gateway.chain import run_chain
-from gateway.jobs.events import EventLog, ending
+from gateway.jobs.events import ending
 from gateway.jobs.job import Claim, Job, Outcome
-from gateway.jobs.queue import JobQueue
-from gateway.metrics import Metrics
-from gateway.settings import Settings
-from gateway.upstream import Call, Turn, Upstream
+from gateway.state import GatewayState
+from gateway.upstream import Call, Turn
 from services.errors import (
     BadInput,
     BadUpstream,
@@ -54,45 +49,9 @@ STORE_PATIENCE = 300.0  # seconds that a result waits for a database that is awa
 _T = TypeVar("_T")
 
 
-class PictureStore(Protocol):
-    """What a job needs of gateway/assets.py."""
-
-    async def put(
-        self,
-        pieces: AsyncIterator[bytes],
-        *,
-        owner: str,
-        media_type: str,
-        kind: Literal["input", "result", "preview"] = "result",
-        width: int | None = None,
-        height: int | None = None,
-        seed: int | None = None,
-        operation: str | None = None,
-        job_id: str | None = None,
-    ) -> Asset: ...
-
-    async def blob(self, asset_id: str, caller: Caller) -> Blob: ...
-
-    async def discard(self, asset_ids: list[str]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """What every attempt of a gateway works with."""
-
-    queue: JobQueue
-    upstream: Upstream
-    assets: PictureStore
-    events: EventLog
-    metrics: Metrics
-    settings: Settings
-    base: str = ""  # what links in documents start with
-    folder: Path | None = None  # for pictures between the links of a chain
-
-
 class Attempt:
-    def __init__(self, place: Workplace, claim: Claim, turn: Turn) -> None:
-        self._place, self._claim, self._turn = place, claim, turn
+    def __init__(self, state: GatewayState, claim: Claim, turn: Turn) -> None:
+        self._state, self._claim, self._turn = state, claim, turn
         self._task: asyncio.Task[Answer] | None = None
         self._verdict: Literal["cancelled", "lost", "drained"] | None = None
         self._draining = False
@@ -130,8 +89,8 @@ class Attempt:
 
     async def _perform(self) -> Answer:
         call = await self._call()
-        place = self._place
-        chain = run_chain(place.upstream, call, turn=self._turn, bounded=False, folder=place.folder)
+        state = self._state
+        chain = run_chain(state.upstream, call, turn=self._turn, bounded=False, folder=state.settings.data)
         async with asyncio.timeout_at(call.deadline), aclosing(chain) as stream:
             await collect(stream, self._keep, self._answer, self._tell)
         if call.ask.answers == "pictures" and not self._answer.pictures:
@@ -155,13 +114,13 @@ class Attempt:
         caller = Caller(job.owner, job.owner, weight=job.weight)
         parts: dict[str, Blob] = {}
         for path, picture in ask.pictures().items():
-            parts[path] = await self._place.assets.blob(picture.ref.removeprefix("asset:"), caller)
+            parts[path] = await self._state.assets.blob(picture.ref.removeprefix("asset:"), caller)
             picture.ref = f"part:{path}"
-        deadline = asyncio.get_running_loop().time() + self._place.settings.job_deadline
+        deadline = asyncio.get_running_loop().time() + self._state.settings.job_deadline
         return Call(ask, parts, caller, deadline, job.request_id)
 
     async def _keep(self, event: Event, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
-        asset = await self._place.assets.put(
+        asset = await self._state.assets.put(
             pieces,
             owner=self.job.owner,
             media_type=str(event.get("media_type", "application/octet-stream")),
@@ -192,15 +151,15 @@ class Attempt:
             await asyncio.sleep(0)  # where the cancellation arrives
 
     async def _append(self, kind: str, data: dict[str, Any]) -> None:
-        await self._place.events.append(self.job.id, self.job.attempt, kind, data)
+        await self._state.events.append(self.job.id, self.job.attempt, kind, data)
 
     async def _hold(self) -> None:
         """Renew the lease, whether events arrive or not, until it is cancelled or says that the job is not ours."""
-        place = self._place
+        state = self._state
         while True:
-            await asyncio.sleep(place.settings.lease / 3)
+            await asyncio.sleep(state.settings.lease / 3)
             try:
-                verdict = await place.queue.renew(
+                verdict = await state.queue.renew(
                     self._claim, progress=self._progress, model=self._answer.model
                 )
             except Unavailable as error:
@@ -234,7 +193,7 @@ class Attempt:
         await self._forget()
         if isinstance(error, TimeoutError):
             error = DeadlineExceeded(
-                f"The job took longer than {self._place.settings.job_deadline:g} s.", overall=True
+                f"The job took longer than {self._state.settings.job_deadline:g} s.", overall=True
             )
         if not isinstance(error, DarkroomError):
             log.error("the attempt at %s broke", self.job.id, exc_info=error)
@@ -257,21 +216,21 @@ class Attempt:
             log.warning("the lease of %s was lost; what it made is dropped", self.job.id)
 
     async def _finish(self, outcome: Outcome) -> None:
-        queue, job = self._place.queue, self.job
+        queue, job = self._state.queue, self.job
         if not await self._patiently(lambda: queue.finish(self._claim, outcome)):
             log.warning("%s ended after its lease was lost; what it made is dropped", job.id)
             await self._forget()
             return
-        metrics = self._place.metrics
+        metrics = self._state.metrics
         metrics.job_ended(job.operation, outcome.state, time.time() - job.created_at)
         metrics.pictures(job.operation, len(outcome.pictures))
         ended = await self._patiently(lambda: queue.get(job.id))
         if ended is not None:
-            last = ending(ended, self._place.base)
+            last = ending(ended, self._state.settings.root_path)
             await self._append(last.kind, last.data)
 
     async def _put_back(self, error: DarkroomError, *, costs_attempt: bool) -> None:
-        queue, job = self._place.queue, self.job
+        queue, job = self._state.queue, self.job
         pause = 0.0 if isinstance(error, Draining) else PUT_BACK_PAUSE
         if costs_attempt:
             # jittered, so that what broke together does not come back together
@@ -282,12 +241,12 @@ class Attempt:
         if after is None:
             return
         if after.final:
-            self._place.metrics.job_ended(job.operation, after.state, time.time() - job.created_at)
-            last = ending(after, self._place.base)
+            self._state.metrics.job_ended(job.operation, after.state, time.time() - job.created_at)
+            last = ending(after, self._state.settings.root_path)
             await self._append(last.kind, last.data)
         else:
             if costs_attempt:
-                self._place.metrics.job_ended(job.operation, "retried", time.time() - job.created_at)
+                self._state.metrics.job_ended(job.operation, "retried", time.time() - job.created_at)
             await self._append("queued", {"reason": error.problem(), "pause": round(pause, 1)})
 
     async def _forget(self) -> None:
@@ -296,7 +255,7 @@ class Attempt:
         if not kept:
             return
         try:
-            await self._place.assets.discard(kept)
+            await self._state.assets.discard(kept)
         except DarkroomError as error:
             log.warning("pictures of %s could not be deleted: %s", self.job.id, error.detail)
 

@@ -12,8 +12,9 @@ import os
 import socket
 import time
 
-from gateway.jobs.attempt import Attempt, Workplace
+from gateway.jobs.attempt import Attempt
 from gateway.jobs.events import ending
+from gateway.state import GatewayState
 from gateway.upstream import Pool
 from services.errors import DarkroomError, Unavailable
 
@@ -25,15 +26,15 @@ AT_ONCE = 256  # attempts of one service in this process, however much room its 
 
 
 class Dispatcher:
-    def __init__(self, place: Workplace, owner: str = "") -> None:
-        self._place = place
+    def __init__(self, state: GatewayState, owner: str = "") -> None:
+        self._state = state
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         self._attempts: dict[asyncio.Task[None], Attempt] = {}
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        for service in self._place.settings.services:
-            pool = self._place.upstream.pool(service)
+        for service in self._state.settings.services:
+            pool = self._state.upstream.pool(service)
             self._loops.append(asyncio.create_task(self._feed(service, pool), name=f"jobs of {service}"))
         self._loops.append(asyncio.create_task(self._sweep(), name="sweep"))
         self._loops.append(asyncio.create_task(self._cancellations(), name="cancellations"))
@@ -80,7 +81,7 @@ class Dispatcher:
                 task.add_done_callback(self._attempts.pop)
 
     async def _next(self, service: str, pool: Pool) -> Attempt | None:
-        queue = self._place.queue
+        queue = self._state.queue
         lane = await queue.peek(service)
         if lane is None:
             await queue.wait(service, POLL)
@@ -105,7 +106,7 @@ class Dispatcher:
         if claim is None:
             turn.let_go()
             return None
-        return Attempt(self._place, claim, turn)
+        return Attempt(self._state, claim, turn)
 
     async def _run(self, attempt: Attempt, room: asyncio.Semaphore) -> None:
         try:
@@ -117,24 +118,24 @@ class Dispatcher:
             room.release()
 
     async def _sweep(self) -> None:
-        place = self._place
+        state = self._state
         while True:
-            await asyncio.sleep(min(POLL, place.settings.lease / 3))
+            await asyncio.sleep(min(POLL, state.settings.lease / 3))
             try:
-                for job in await place.queue.sweep():
+                for job in await state.queue.sweep():
                     if job.final:
-                        last = ending(job, place.base)
-                        await place.events.append(job.id, job.attempt, last.kind, last.data)
-                        place.metrics.job_ended(job.operation, job.state, time.time() - job.created_at)
+                        last = ending(job, state.settings.root_path)
+                        await state.events.append(job.id, job.attempt, last.kind, last.data)
+                        state.metrics.job_ended(job.operation, job.state, time.time() - job.created_at)
             except Unavailable as error:
-                place.metrics.fault("database")
+                state.metrics.fault("database")
                 log.warning("the queue could not be swept: %s", error.detail)
             except Exception:
                 log.exception("the sweep of the queue broke; trying again")
 
     async def _cancellations(self) -> None:
         """Renewing would notice as well, but only at a third of the lease."""
-        queue = self._place.queue
+        queue = self._state.queue
         while True:
             await queue.wait_for_cancellation(POLL)
             if not self._attempts:
@@ -147,6 +148,3 @@ class Dispatcher:
             for attempt in list(self._attempts.values()):
                 if attempt.job.id in asked:
                     attempt.end("cancelled")
-
-
-__all__ = ["Dispatcher", "Workplace"]

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.jobs.job import Job
+from gateway.metrics import Metrics
+from gateway.settings import Settings
 from services.errors import BadInput, Cancelled
 
 Look = Callable[[str], Awaitable[Job | None]]
@@ -99,6 +101,15 @@ class Follower(ABC):
 
 def _state(job: Job) -> tuple[Any, ...]:
     return job.state, job.attempt, str(job.progress)
+
+
+def open_events(settings: Settings, look: Look, metrics: Metrics) -> EventLog:
+    """In Redis where the settings name one, else in memory; `look` is the queue's `get`."""
+    if settings.redis is None:
+        return MemoryEvents(look, settings.root_path)
+    from gateway.jobs.redis_events import RedisEvents  # it builds on this module
+
+    return RedisEvents(settings.redis, look, settings.root_path, metrics)
 
 
 def ending(job: Job, base: str = "", event_id: str | None = None) -> JobEvent:

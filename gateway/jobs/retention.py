@@ -6,15 +6,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete
 
-from gateway.jobs.queue import JobQueue
-from gateway.settings import Settings
-from gateway.store.database import Database
+from gateway.state import GatewayState
 from gateway.store.tables import usage
 from services.errors import DarkroomError
 
@@ -33,17 +30,9 @@ class Forgotten:
 
 
 class Retention:
-    """`purge_assets` deletes one batch of expired pictures and says how many there were."""
-
-    def __init__(
-        self,
-        database: Database,
-        queue: JobQueue,
-        settings: Settings,
-        purge_assets: Callable[[], Awaitable[int]],
-    ) -> None:
-        self._db, self._queue, self._settings = database, queue, settings
-        self._purge_assets = purge_assets
+    def __init__(self, state: GatewayState) -> None:
+        self._db, self._queue, self._settings = state.db, state.queue, state.settings
+        self._assets = state.assets
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -60,7 +49,7 @@ class Retention:
         jobs = await self._queue.purge(time.time() - self._settings.keep_jobs)
         assets = 0
         for _ in range(_BATCHES):
-            if not (gone := await self._purge_assets()):
+            if not (gone := await self._assets.purge()):
                 break
             assets += gone
         first_kept = (datetime.now(UTC) - timedelta(days=KEEP_USAGE_DAYS)).date().isoformat()

@@ -11,19 +11,15 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from sqlalchemy import select, update
 
-from gateway.jobs.job import Job
-from gateway.metrics import Metrics
 from gateway.netguard import guarded_request
-from gateway.settings import Settings
-from gateway.signing import WEBHOOK_HEADER, Signer
-from gateway.store.database import Database
+from gateway.signing import WEBHOOK_HEADER
+from gateway.state import GatewayState
 from gateway.store.tables import webhooks
 from services.errors import BadInput, DarkroomError, Unavailable
 
@@ -49,17 +45,10 @@ class Delivery:
 
 
 class Webhooks:
-    def __init__(
-        self,
-        database: Database,
-        settings: Settings,
-        signer: Signer,
-        look: Callable[[str], Awaitable[Job | None]],
-        metrics: Metrics,
-        base: str = "",
-    ) -> None:
-        self._db, self._settings, self._signer = database, settings, signer
-        self._look, self._metrics, self._base = look, metrics, base
+    def __init__(self, state: GatewayState) -> None:
+        self._db, self._settings, self._signer = state.db, state.settings, state.signer
+        self._queue, self._metrics = state.queue, state.metrics
+        self._base = state.settings.public_url.rstrip("/") + state.settings.root_path
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -120,7 +109,7 @@ class Webhooks:
             return [Delivery(row.id, row.job_id, row.job_state, row.url, row.attempts, token) for row in rows]
 
     async def _deliver(self, delivery: Delivery) -> None:
-        job = await self._look(delivery.job_id)
+        job = await self._queue.get(delivery.job_id)
         if job is None:
             await self._note(delivery, {"not_before": None, "problem": "the job was forgotten before"})
             return
