@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from gateway import guard, logs, openapi, problems, telemetry
 from gateway.access import Access
@@ -25,9 +26,11 @@ from gateway.doors.native import RunDoor
 from gateway.forms import Reader
 from gateway.front import Front
 from gateway.intake import Intake
+from gateway.jobs.attempt import Workplace
 from gateway.jobs.dispatcher import Dispatcher
-from gateway.jobs.events import open_events
+from gateway.jobs.events import EventLog, MemoryEvents
 from gateway.jobs.queue import JobQueue
+from gateway.jobs.redis_events import RedisEvents
 from gateway.jobs.retention import Retention
 from gateway.jobs.webhooks import Webhooks
 from gateway.keys import Keys, check_exposure
@@ -54,8 +57,14 @@ class Gateway:
             left.unlink(missing_ok=True)
         self.settings = settings
         self.logs = logs.Logs(settings)
-        db = Database(settings.database)
-        metrics = Metrics()
+        self._uploads = uploads
+        db, metrics = Database(settings.database), Metrics()
+        queue, base = JobQueue(db, settings), settings.root_path
+        events: EventLog = (
+            RedisEvents(settings.redis, queue.get, base, metrics)
+            if settings.redis
+            else MemoryEvents(queue.get, base)
+        )
         self.state = GatewayState(
             settings=settings,
             db=db,
@@ -63,15 +72,19 @@ class Gateway:
             limits=Limits(db, settings, metrics),
             metrics=metrics,
             upstream=Upstream(settings, metrics),
-            queue=JobQueue(db, settings),
-            events=open_events(settings),
+            queue=queue,
+            events=events,
             assets=Assets(settings, db),
             signer=Signer.open(settings),
         )
-        self._uploads = uploads
-        self._dispatcher = Dispatcher(self.state)
-        self._webhooks = Webhooks(self.state)
-        self._retention = Retention(self.state)
+        state = self.state
+        self._dispatcher = Dispatcher(
+            Workplace(queue, state.upstream, state.assets, events, metrics, settings, base, uploads)
+        )
+        self._webhooks = Webhooks(
+            db, settings, state.signer, queue.get, metrics, settings.public_url.rstrip("/") or base
+        )
+        self._retention = Retention(db, queue, settings, state.assets.purge)
         private = settings.loopback or not settings.metrics_port
         self._scraped = None if private else MetricsServer(metrics, settings.host, settings.metrics_port)
         self._ending: asyncio.Task[None] | None = None
@@ -94,7 +107,8 @@ class Gateway:
             rest.include_router(router)
         pages.install(rest)
         if self.settings.loopback:
-            rest.mount("/metrics", MetricsEndpoint(self.state.metrics))
+            scraped = MetricsEndpoint(self.state.metrics)
+            rest.router.routes.append(Route("/metrics", scraped, methods=["GET"], include_in_schema=False))
         problems.install(rest)
         openapi.install(rest)
         settings = self.settings

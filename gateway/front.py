@@ -60,7 +60,7 @@ class Front:
             return
         caller: Caller = await self._state.keys.caller(secret)
         scope["caller"] = caller
-        logs.tell(key=caller.key_id)
+        logs.tell(key=caller.key_id, door="admin" if path.startswith("/v1/admin") else "native")
         if (standing := await self._state.limits.admit(caller)) is not None:
             answer.more = standing.headers()
 

@@ -100,5 +100,5 @@ def _event(header: memoryview, size: int) -> Event:
     try:
         fields = orjson.loads(header)
         return Event(fields.pop("kind"), fields, size)
-    except (orjson.JSONDecodeError, KeyError, AttributeError) as error:
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise BadUpstream("A service sent a frame whose header cannot be read.") from error

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -93,9 +93,7 @@ class Operation(BaseModel):
         """The fields of this operation that hold one picture each, by name."""
         found = {}
         for name, field in cls.model_fields.items():
-            kinds = getattr(field.annotation, "__args__", (field.annotation,))
-            kind = next((k for k in kinds if isinstance(k, type) and issubclass(k, Picture)), None)
-            if kind:
+            if kind := _picture_kind(field.annotation):
                 found[name] = kind
         return found
 
@@ -114,6 +112,15 @@ class Operation(BaseModel):
     def pictures(self) -> dict[str, Picture]:
         """Every picture that was given, by its path: `image`, `controls.0.image`."""
         return dict(_pictures(self, ""))
+
+
+def _picture_kind(annotation: Any) -> type[Picture] | None:
+    """The kind of picture that an annotation allows, looking into unions but not into lists."""
+    if isinstance(annotation, type) and issubclass(annotation, Picture):
+        return annotation
+    if get_origin(annotation) is list:
+        return None
+    return next((kind for inner in get_args(annotation) if (kind := _picture_kind(inner))), None)
 
 
 def _pictures(value: Any, path: str) -> Iterator[tuple[str, Picture]]:

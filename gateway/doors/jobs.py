@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
+from gateway import logs
 from gateway.blobs import Blob
 from gateway.callers import Caller
 from gateway.documents import JobDocument, JobPage, JobRequest, JobState
@@ -93,6 +94,7 @@ async def create(
     )
     try:
         wanted, operation = _request(form)
+        logs.tell(operation=operation.name(), service=operation.service)
         inner = Form(fields=wanted.params, files=form.files)
         ask, parts = await request.scope["darkroom.intake"].receive(operation, inner, who)
     except BaseException:

@@ -89,7 +89,7 @@ class RunDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation = self._routes[scope["path"]]
-        logs.tell(door="native", operation=operation.name())
+        logs.tell(operation=operation.name())
         if scope["method"] != "POST":
             status, headers, body = encode(
                 MethodNotAllowed("An operation is asked for with POST."), scope["request_id"]
