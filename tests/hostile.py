@@ -316,7 +316,7 @@ def _not_pictures() -> Iterator[Hostile]:
     }
     for name, data in texts.items():
         yield Hostile(f"not-{name}", data, "refused")
-    for kind in ("ICO", "PPM", "TGA", "PCX", "DDS", "SGI", "IM", "ICNS"):
+    for kind in ("ICO", "PPM", "TGA", "PCX", "DDS", "SGI", "ICNS"):
         size = (32, 32) if kind == "ICNS" else SIZE
         yield Hostile(f"unwanted-{kind}", saved(plain(size), kind), "refused")
 
