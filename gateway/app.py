@@ -26,11 +26,9 @@ from gateway.doors.native import RunDoor
 from gateway.forms import Reader
 from gateway.front import Front
 from gateway.intake import Intake
-from gateway.jobs.attempt import Workplace
 from gateway.jobs.dispatcher import Dispatcher
-from gateway.jobs.events import EventLog, MemoryEvents
+from gateway.jobs.events import open_events
 from gateway.jobs.queue import JobQueue
-from gateway.jobs.redis_events import RedisEvents
 from gateway.jobs.retention import Retention
 from gateway.jobs.webhooks import Webhooks
 from gateway.keys import Keys, check_exposure
@@ -59,12 +57,7 @@ class Gateway:
         self.logs = logs.Logs(settings)
         self._uploads = uploads
         db, metrics = Database(settings.database), Metrics()
-        queue, base = JobQueue(db, settings), settings.root_path
-        events: EventLog = (
-            RedisEvents(settings.redis, queue.get, base, metrics)
-            if settings.redis
-            else MemoryEvents(queue.get, base)
-        )
+        queue = JobQueue(db, settings)
         self.state = GatewayState(
             settings=settings,
             db=db,
@@ -73,18 +66,13 @@ class Gateway:
             metrics=metrics,
             upstream=Upstream(settings, metrics),
             queue=queue,
-            events=events,
+            events=open_events(settings, queue.get, metrics),
             assets=Assets(settings, db),
             signer=Signer.open(settings),
         )
-        state = self.state
-        self._dispatcher = Dispatcher(
-            Workplace(queue, state.upstream, state.assets, events, metrics, settings, base, uploads)
-        )
-        self._webhooks = Webhooks(
-            db, settings, state.signer, queue.get, metrics, settings.public_url.rstrip("/") or base
-        )
-        self._retention = Retention(db, queue, settings, state.assets.purge)
+        self._dispatcher = Dispatcher(self.state)
+        self._webhooks = Webhooks(self.state)
+        self._retention = Retention(self.state)
         private = settings.loopback or not settings.metrics_port
         self._scraped = None if private else MetricsServer(metrics, settings.host, settings.metrics_port)
         self._ending: asyncio.Task[None] | None = None
