@@ -17,7 +17,6 @@ import orjson
 from gateway.client.answers import Asset, Made
 from services.errors import BadInput
 from services.operations import OPERATIONS
-from services.pictures import Picture
 
 REFERENCES = ("asset:", "data:", "http://", "https://", "part:")
 Part = tuple[str, bytes]  # file name and content
@@ -31,8 +30,8 @@ class Parameters:
     parts: dict[str, Part] = field(default_factory=dict)
 
     def form(self) -> dict[str, str]:
-        """As text, as a multipart form has it; what has a part of its own name needs no field."""
-        return {name: _text(value) for name, value in self.fields.items() if value != f"part:{name}"}
+        """As text, as a multipart form has it."""
+        return {name: _text(value) for name, value in self.fields.items()}
 
 
 def gather(operation: str, given: dict[str, Any]) -> Parameters:
@@ -47,11 +46,12 @@ def gather(operation: str, given: dict[str, Any]) -> Parameters:
 def _wants(operation: str, name: str) -> str:
     """Whether a string there is a path: "path", "maybe", or "text"."""
     declared = OPERATIONS.get(operation)
-    if declared is None or name not in declared.picture_fields():
+    if declared is None:
         return "text"
-    annotation = declared.model_fields[name].annotation
-    kinds = [kind for kind in getattr(annotation, "__args__", (annotation,)) if kind is not type(None)]
-    return "path" if all(isinstance(kind, type) and issubclass(kind, Picture) for kind in kinds) else "maybe"
+    schema = declared.json_schema()["properties"].get(name, {})
+    variants = [variant for variant in schema.get("anyOf", [schema]) if variant.get("type") != "null"]
+    pictures = [variant.get("format") in ("picture", "mask") for variant in variants]
+    return "path" if pictures and all(pictures) else "maybe" if any(pictures) else "text"
 
 
 def _value(value: Any, path: str, wants: str, parts: dict[str, Part]) -> Any:
