@@ -33,6 +33,7 @@ REMEMBERED = 5.0  # seconds until a key is read again: how long a revoked one ma
 REMEMBERED_WITHOUT_DATABASE = 30.0  # seconds that a known key is good for while the database is away
 LOOK_FOR_FIRST = 1.0  # seconds until "there is no key at all" is checked again
 KNOWN = 10_000  # secrets remembered, good and bad together
+LOOK_UP_DEADLINE = 5.0
 LOOK_UPS_AT_ONCE = 4  # so that guessing keys cannot occupy the database
 USED_EVERY = 60.0  # seconds between two notes of `last_used_at`
 SHORTEST_ADMIN_KEY = 24
@@ -149,8 +150,13 @@ class Keys:
         return entry.caller
 
     async def _look_up(self, hashed: str) -> Caller | None:
-        async with self._look_ups, self._db.read() as connection:
-            row = (await connection.execute(select(table).where(table.c.hash == hashed))).mappings().first()
+        try:
+            async with asyncio.timeout(LOOK_UP_DEADLINE), self._look_ups, self._db.read() as connection:
+                row = (
+                    (await connection.execute(select(table).where(table.c.hash == hashed))).mappings().first()
+                )
+        except TimeoutError as error:
+            raise Unavailable("The key could not be looked up in time.", retry_after=1) from error
         key = _key(row) if row is not None else None
         caller = self._caller(key) if key is not None and key.live else None
         self._remember(hashed, _Known(caller, time.monotonic(), key.expires_at if key else None))
@@ -180,18 +186,22 @@ class Keys:
         """Whether there ever was a key. A revoked one counts: taking the last one away must not open the door."""
         if self._exist:
             return True
-        now = time.monotonic()
-        if now - self._exist_read_at >= LOOK_FOR_FIRST:
+        now, before = time.monotonic(), self._exist_read_at
+        if now - before >= LOOK_FOR_FIRST:
+            known = before != float("-inf")
+            if known:
+                # one asks again; the others go on with what is known
+                self._exist_read_at = now
             try:
-                async with self._db.read() as connection:
+                async with asyncio.timeout(LOOK_UP_DEADLINE), self._db.read() as connection:
                     found = (await connection.execute(select(table.c.id).limit(1))).first()
-            except Unavailable:
+            except (Unavailable, TimeoutError) as error:
                 # what was known a moment ago still holds; only a gateway that never knew cannot say
-                if self._exist_read_at == float("-inf"):
-                    raise
-            else:
-                self._exist = self._exist or found is not None
-            self._exist_read_at = now
+                if not known:
+                    raise Unavailable("Whether there are keys could not be read.", retry_after=1) from error
+                return self._exist
+            self._exist = self._exist or found is not None
+            self._exist_read_at = time.monotonic()
         return self._exist
 
     # ── for operators ────────────────────────────────────────────────────────────────────────────────────────

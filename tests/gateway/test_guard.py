@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.guard import BodyLimit, OwnPagesOnly, SecurityHeaders, TrustedProxies, guarded
 from gateway.settings import Settings
@@ -55,6 +60,7 @@ OURS: list[dict[str, str]] = [
     {"origin": "http://127.0.0.1:8080"},
     {"origin": "http://127.0.0.1:8080", "sec-fetch-site": "same-origin"},
     {"sec-fetch-site": "none"},
+    {"origin": "null", "sec-fetch-site": "same-origin"},
     {"origin": "https://studio.example"},
 ]
 FOREIGN: list[dict[str, str]] = [
@@ -67,6 +73,7 @@ FOREIGN: list[dict[str, str]] = [
     {"host": ""},
     {"origin": "https://attacker.example"},
     {"origin": "null"},
+    {"origin": "null", "sec-fetch-site": "cross-site"},
     {"origin": "http://127.0.0.1:3000"},
     {"origin": "http://localhost:8080"},  # another origin than the 127.0.0.1:8080 that was called
     {"origin": "http://127.0.0.1:8080.attacker.example"},
@@ -169,7 +176,7 @@ async def test_every_answer_carries_the_headers_that_keep_a_browser_from_guessin
         page, data = await caller.get("/"), await caller.get("/v1/operations")
     for answer in (page, data):
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
     assert "default-src 'self'" in page.headers["content-security-policy"]
     assert "default-src 'none'" in data.headers["content-security-policy"]
@@ -237,6 +244,72 @@ async def test_where_it_is_not_on_loopback_names_are_not_looked_at(tmp_path: Pat
             wrapped,
         ).get("/x", headers={"host": "studio.example"})
     ).status_code == 200
+
+
+@pytest.mark.slow
+def test_in_a_real_browser_our_page_may_post_and_another_sites_may_not(tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    posts: list[tuple[str, int]] = []
+
+    async def site(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        pages = {"/": (b"text/html", b"<form method=post action=/own><script src=/go.js></script>")}
+        pages["/go.js"] = (
+            b"text/javascript",
+            b"fetch('/own-script', {method: 'POST'}); document.forms[0].submit()",
+        )
+        kind, body = pages.get(scope["path"], (b"text/plain", b"done"))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        await send({"type": "http.response.body", "body": body})
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope["method"] == "POST":
+                posts.append((scope["path"], message["status"]))
+            await send(message)
+
+        await guarded(site, settings(tmp_path), answering(False))(scope, receive, noted)
+
+    with served(watched) as ours:
+        evil = f"""<form method=post action={ours}/foreign enctype=text/plain></form><script>
+            fetch('{ours}/foreign-script', {{method: 'POST', mode: 'no-cors', body: 'x'}});
+            document.forms[0].submit()</script>"""
+
+        async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]}
+            )
+            await send({"type": "http.response.body", "body": evil.encode()})
+
+        with served(elsewhere) as theirs:
+            for page in (ours, theirs, theirs.replace("127.0.0.1", "localhost")):
+                subprocess.run(
+                    [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+                     "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=3000",
+                     f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", page],
+                    capture_output=True, timeout=60, check=True,
+                )  # fmt: skip
+    assert {("/own", 200), ("/own-script", 200)} <= set(posts)
+    foreign = [status for path, status in posts if path.startswith("/foreign")]
+    assert foreign
+    assert set(foreign) == {403}
+
+
+@contextmanager
+def served(site: ASGIApp) -> Iterator[str]:
+    config = uvicorn.Config(site, host="127.0.0.1", port=0, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until = time.monotonic() + 10
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
 
 
 async def test_all_of_it_together_costs_microseconds(tmp_path: Path) -> None:
