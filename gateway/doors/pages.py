@@ -35,7 +35,9 @@ def install(app: FastAPI) -> None:
 
 @router.get("/")
 async def index(state: State) -> HTMLResponse:
-    sections = "\n".join(_section(describe(state, kind)) for kind in OPERATIONS.values())
+    described = [describe(state, kind) for kind in OPERATIONS.values()]
+    described.sort(key=lambda operation: not operation["available"])  # what works comes first
+    sections = "\n".join(map(_section, described))
     page = (_FOLDER / "index.html").read_text()
     return HTMLResponse(
         page.replace("{{sections}}", sections).replace("{{root}}", html.escape(state.settings.root_path))
