@@ -17,10 +17,13 @@ from PIL import Image
 Pixels = NDArray[Any]  # of uint8
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 Step = Callable[[int, int], None]
+Check = Callable[[], None]
 THRESHOLD = 127
 MIN_RADIUS, MAX_RADIUS = 3, 12
-# OpenCV's fill slows with the hole. A wide one is filled at this size and enlarged: its inside is smooth anyway.
-WIDE_SIDE = 640
+# OpenCV's fill slows with the square of a hole's width. A wider one than this is filled at a smaller scale and
+# enlarged: so far from any edge it is smooth anyway.
+THICK = 48
+TILE, ROOM = 512, 64  # what is filled at once, and how far around it is looked
 
 
 class Engine(Protocol):
@@ -36,38 +39,57 @@ class OpenCVEngine:
         self._flag = flag
 
     def erase(self, image: Image.Image, mask: Image.Image, step: Step) -> Image.Image:
-        pixels = np.array(image.convert("RGB") if image.mode not in ("RGB", "RGBA") else image)
+        pixels = np.array(image if image.mode in ("RGB", "RGBA") else image.convert("RGB"))
         hole = np.asarray(mask) > THRESHOLD
-        boxes = regions(hole)
+        boxes = [] if hole.all() else regions(hole)  # with nothing around it, there is nothing to fill it from
         for done, (left, top, right, bottom) in enumerate(boxes):
-            step(done, len(boxes))
+
+            def check(done: int = done) -> None:
+                step(done, len(boxes))
+
+            check()
             part, part_hole = pixels[top:bottom, left:right, :3], hole[top:bottom, left:right]
-            part[part_hole] = self._fill(part, part_hole)[part_hole]
+            part[part_hole] = self._fill(part, part_hole, check)[part_hole]
         step(len(boxes), len(boxes))
         return Image.fromarray(pixels)
 
-    def _fill(self, part: Pixels, hole: NDArray[Any]) -> Pixels:
-        if hole.all():
-            return part  # nothing around it to fill it from
+    def _fill(self, part: Pixels, hole: Pixels, check: Check) -> Pixels:
         marks = hole.astype(np.uint8) * 255
-        radius = radius_of(hole)
-        longest = max(hole.shape)
-        if longest <= WIDE_SIDE:
-            return np.asarray(
-                cv2.inpaint(np.ascontiguousarray(part), marks, radius, self._flag), dtype=np.uint8
-            )
-        scale = WIDE_SIDE / longest
+        thickest = thickness(marks)
+        if thickest <= THICK:
+            return self._fill_tiles(part, marks, check)
+        scale = THICK / thickest
         size = max(1, round(hole.shape[1] * scale)), max(1, round(hole.shape[0] * scale))
+        small = cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_AREA)
         small_marks = np.where(cv2.resize(marks, size, interpolation=cv2.INTER_AREA) > 0, 255, 0).astype(
             np.uint8
         )
-        if small_marks.all():
-            return part
-        small = cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_AREA)
-        filled = cv2.inpaint(small, small_marks, max(MIN_RADIUS, radius * scale), self._flag)
-        return np.asarray(
-            cv2.resize(filled, (hole.shape[1], hole.shape[0]), interpolation=cv2.INTER_CUBIC), dtype=np.uint8
-        )
+        filled = self._fill_tiles(small, small_marks, check)
+        return np.asarray(cv2.resize(filled, hole.shape[::-1], interpolation=cv2.INTER_CUBIC))
+
+    def _fill_tiles(self, part: Pixels, marks: Pixels, check: Check) -> Pixels:
+        """Tile by tile, each looking at what the tiles before it have filled."""
+        filled, left_over = np.array(part), marks.copy()
+        height, width = marks.shape
+        for top in range(0, height, TILE):
+            for left in range(0, width, TILE):
+                tile = np.s_[top : top + TILE, left : left + TILE]
+                if not left_over[tile].any():
+                    continue
+                check()
+                around = np.s_[
+                    max(0, top - ROOM) : top + TILE + ROOM, max(0, left - ROOM) : left + TILE + ROOM
+                ]
+                hole = np.ascontiguousarray(left_over[around])
+                if not hole.all():  # with nothing around it, it stays as it is
+                    radius = min(MAX_RADIUS, max(MIN_RADIUS, thickness(hole) / 2))
+                    seen = cv2.inpaint(np.ascontiguousarray(filled[around]), hole, radius, self._flag)
+                    inner = np.s_[
+                        min(top, ROOM) : min(top, ROOM) + TILE, min(left, ROOM) : min(left, ROOM) + TILE
+                    ]
+                    filled[tile] = seen[inner]
+                left_over[tile] = 0
+        return filled
 
 
 def regions(hole: NDArray[Any]) -> list[Box]:
@@ -109,10 +131,9 @@ def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def radius_of(hole: NDArray[Any]) -> float:
-    """How far to look around: about half the hole's thickness, within bounds."""
-    thickest = float(cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3).max())
-    return min(MAX_RADIUS, max(MIN_RADIUS, thickest / 2))
+def thickness(marks: Pixels) -> float:
+    """Half the width of the hole where it is widest."""
+    return float(cv2.distanceTransform((marks > 0).astype(np.uint8), cv2.DIST_L2, 3).max())
 
 
 def engines() -> dict[str, Engine]:
