@@ -34,6 +34,8 @@ from services.errors import (
 T = TypeVar("T")
 ATTEMPTS = 5
 PATIENCE = 60.0  # seconds of pauses that one request may add up to
+UNREACHED = 3  # attempts where nothing answers at all
+AWAY = 30.0  # seconds that the gateway may be away while somebody waits for a job: it restarts, the job stays
 BREAKS = 20  # connections in a row that bring no event before a stream is given up
 JSON, EVENTS = "application/json", "text/event-stream"
 
@@ -96,7 +98,7 @@ def call(request: Request) -> Steps[Reply]:
         last = attempt == ATTEMPTS - 1
         may = error.retryable and error.status in (429, 503)
         if isinstance(error, Unreachable):
-            may = request.repeatable
+            may = request.repeatable and attempt < UNREACHED - 1
         # a little chance, so that callers who were refused together do not come back together
         pause = error.retry_after or min(8.0, 0.25 * 2**attempt) * random.uniform(0.75, 1.25)
         if last or not may or pause > patience:
@@ -224,9 +226,15 @@ def cancel_job(job_id: str) -> Steps[dict[str, Any]]:
 def wait_for(job_id: str, timeout: float | None) -> Steps[Result]:
     """Look again and again, more and more seldom, until it has ended."""
     until = time.monotonic() + timeout if timeout is not None else None
-    pause = 0.05
+    pause, seen = 0.05, time.monotonic()
+    document: dict[str, Any] = {"state": "unknown"}
     while True:
-        document = yield from get_job(job_id)
+        try:
+            document = yield from get_job(job_id)
+            seen = time.monotonic()
+        except Unreachable:
+            if time.monotonic() - seen > AWAY:
+                raise
         if finished(document):
             return (yield from result_of(document))
         if until is not None and time.monotonic() + pause > until:
