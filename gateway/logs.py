@@ -6,6 +6,7 @@ writes; when stderr is slower than the log, lines are dropped and counted, and n
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
@@ -89,6 +90,8 @@ class Writer:
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
         self._thread.start()
+        # a process that ends without closing, as one that refuses to start, still says why
+        atexit.register(self.close)
         self.dropped = 0
         self.written = 0
 
@@ -102,6 +105,7 @@ class Writer:
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is queued; a stderr that takes nothing is given up on after `timeout`."""
+        atexit.unregister(self.close)
         self._closing = True
         self._some.set()
         self._thread.join(timeout)
@@ -221,7 +225,14 @@ class Logs:
         root.handlers[:] = [self._handler]
         root.setLevel(self._level)
         # each of these says at info what our own lines say better
-        for name in ("uvicorn.access", "httpx", "httpcore", "aiosqlite", "asyncio"):
+        for name in (
+            "uvicorn.access",
+            "alembic.runtime.plugins",
+            "httpx",
+            "httpcore",
+            "aiosqlite",
+            "asyncio",
+        ):
             logging.getLogger(name).setLevel(max(self._level, logging.WARNING))
         logging.captureWarnings(True)
 

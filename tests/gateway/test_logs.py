@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,6 +162,16 @@ def test_closing_writes_what_is_queued(tmp_path: Path) -> None:
         for n in range(1000):
             logging.getLogger("darkroom.test").info("%d", n)
     assert [line["message"] for line in lines] == [str(n) for n in range(1000)]
+
+
+def test_a_process_that_ends_without_closing_still_writes_its_last_line() -> None:
+    script = (
+        "import logging; from gateway.logs import Logs; from gateway.settings import Settings;"
+        "Logs(Settings(_env_file=None)).start(); logging.getLogger('x').error('the reason'); raise SystemExit(3)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 3
+    assert json.loads(ended.stderr)["message"] == "the reason"
 
 
 def test_closing_gives_the_root_logger_back(tmp_path: Path) -> None:
