@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 
 from gateway.blobs import Blob, Spool
-from gateway.upstream import Upstream
+from gateway.upstream import Stream, Upstream
 from gateway.upstream.call import Call
 from gateway.upstream.pool import Turn
 from services.errors import BadUpstream
@@ -64,6 +65,34 @@ async def run_chain(
     finally:
         if given is not None:
             given.discard()
+
+
+class Single:
+    """A call that hands on to nothing, which nearly all are: the same events without the generators around them."""
+
+    def __init__(self, upstream: Upstream, call: Call) -> None:
+        caller = call.caller
+        self._call = call
+        self._turn = upstream.pool(call.service).turn(
+            key_id=caller.key_id, weight=caller.weight, deadline=call.deadline
+        )
+
+    async def __aenter__(self) -> Stream:
+        await self._turn.__aenter__()
+        try:
+            self._stream = self._turn.send(self._call)
+            return await self._stream.__aenter__()
+        except BaseException:
+            self._turn.let_go()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._stream.__aexit__(kind, error, trace)
+        finally:
+            self._turn.let_go()
 
 
 class _Handed:

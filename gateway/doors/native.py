@@ -21,7 +21,7 @@ from gateway import logs, telemetry
 from gateway.answers import Answer, collect, picture_document
 from gateway.blobs import Blob
 from gateway.callers import Caller
-from gateway.chain import run_chain
+from gateway.chain import Single, run_chain
 from gateway.doors.accept import Wanted, preference, wanted
 from gateway.doors.jobs import respond
 from gateway.doors.sse import HEADERS, KEEP_ALIVE, encode_event, preview_event
@@ -241,6 +241,8 @@ class RunDoor:
         return len(answer.pictures)
 
     def _stream(self, call: Call) -> AbstractAsyncContextManager[AsyncIterator[Event | memoryview]]:
+        if call.ask.then() is None:
+            return Single(self._state.upstream, call)
         return aclosing(run_chain(self._state.upstream, call, folder=self._folder))
 
     def _keeper(self, call: Call) -> Callable[[Event, AsyncIterator[bytes]], Awaitable[dict[str, Any]]]:
