@@ -197,7 +197,7 @@ def _turned() -> Iterator[Hostile]:
 
 def _modes() -> Iterator[Hostile]:
     image = plain()
-    grey = {corner: (g := Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0)), g, g) for corner, colour in CORNERS.items()}  # fmt: skip
+    grey = {corner: (round(0.299 * r + 0.587 * g + 0.114 * b),) * 3 for corner, (r, g, b) in CORNERS.items()}
     rgba = image.convert("RGBA")
     rgba.putalpha(Image.linear_gradient("L").resize(SIZE))
     palette = image.quantize(8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def test_any_split_of_the_stream_decodes_the_same(
 ) -> None:
     whole = b"".join(piece for kind, fields, body in sent for piece in frames.encode(kind, body, **fields))
     at = sorted({min(cut, len(whole)) for cut in cuts} | {0, len(whole)})
-    pieces = [whole[a:b] for a, b in zip(at, at[1:], strict=False)]
+    pieces = [whole[a:b] for a, b in pairwise(at)]
     assert decoded(pieces) == sent
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -188,6 +190,24 @@ def test_a_see_through_background_stays_see_through() -> None:
     subject = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     assert on(subject, "#ff000080").getpixel((0, 0)) == (255, 0, 0, 128)
     assert on(subject, Picture(pixels=Image.new("RGB", (1, 1), (5, 6, 7)))).getpixel((3, 3)) == (5, 6, 7)
+
+
+@pytest.mark.slow
+def test_every_hostile_picture_gets_4xx_or_a_picture_and_memory_stays_bounded(
+    start_service: Callable[..., Any], hostile_pictures: list[Any]
+) -> None:
+    with start_service("rmbg", DARKROOM_CAPACITY="1", DARKROOM_MAX_PIXELS="4000000") as (caller, process):
+        service = psutil.Process(process.pid)
+        idle = service.memory_info().rss
+        for one in hostile_pictures:
+            answer = caller.run("remove-background", {"output": "mask"}, {"image": one.data})
+            if answer.error:
+                assert 400 <= answer.error["status"] < 500, f"{one.name}: {answer.error}"
+                assert one.expect != "picture" or one.size == (7000, 7000), f"{one.name}: {answer.error}"
+            else:
+                assert one.expect != "refused", one.name
+                assert one.size is None or answer.picture().size == one.size, one.name
+        assert service.memory_info().rss - idle < 200 * 2**20
 
 
 def test_nothing_to_see_has_no_box() -> None:
