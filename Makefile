@@ -39,7 +39,8 @@ schemas: $(VENV)/.embedded ## Write the digests of the operations' schemas into 
 	@$(BIN)/python -m services.schemas
 
 docs: $(VENV)/.embedded ## Write the pages of docs/ that are made from the code
-	@$(BIN)/python -m gateway.cli.pages docs
+	@$(BIN)/python -m gateway.settings_table
+	@$(BIN)/python -m gateway.doc_pages
 
 bench: $(VENV)/.dev ## Measure every figure that this project claims
 	@set -e; for script in bench/[a-z]*.py; do echo "── $$script"; $(BIN)/python $$script; done
