@@ -1,0 +1,47 @@
+"""What writing and reading a 12-megapixel photograph costs: the figures behind the choices in services/images.py.
+
+`python bench/codecs.py`: seconds of one core and bytes, for each level of each format.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from services.images import decode
+from services.settings import Limits
+
+SAMPLE = Path(__file__).parent.parent / "docs" / "samples" / "astronaut.jpg"
+
+
+def photograph() -> Image.Image:
+    """The sample, enlarged, with a camera's grain."""
+    large = Image.open(SAMPLE).convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC)
+    grain = np.random.default_rng(0).integers(-4, 5, (3000, 4000, 3))
+    return Image.fromarray(np.clip(np.asarray(large).astype(int) + grain, 0, 255).astype(np.uint8))
+
+
+def main() -> None:
+    image, limits = photograph(), Limits()
+    print(f"{'format':<22}{'write s':>9}{'read s':>9}{'MB':>8}")
+    wanted = [("PNG", {"compress_level": level}) for level in (0, 1, 2, 3, 6, 9)]
+    wanted += [("WEBP", {"quality": 90, "method": method}) for method in (0, 2, 4)]
+    wanted += [("JPEG", {"quality": 90})]
+    for kind, options in wanted:
+        out = io.BytesIO()
+        started = time.process_time()
+        image.save(out, kind, **options)  # type: ignore[arg-type]
+        written = time.process_time()
+        decode(out.getvalue(), limits)
+        read = time.process_time()
+        name = f"{kind} " + " ".join(f"{key}={value}" for key, value in options.items() if key != "quality")
+        size = len(out.getvalue()) / 2**20
+        print(f"{name:<22}{written - started:>9.2f}{read - written:>9.2f}{size:>8.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""docs/services.md says what the code does."""
+
+from pathlib import Path
+
+from services.settings import ServiceSettings
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "services.md").read_text()
+
+
+def test_every_setting_of_a_service_is_in_the_page_with_its_default_and_sentence() -> None:
+    for name, field in ServiceSettings.model_fields.items():
+        default = field.get_default()
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        line = f"| `DARKROOM_{name.upper()}` | {shown} | {field.description} |".replace("|  |", "| |")
+        assert line in PAGE, f"docs/services.md lacks the line: {line}"
