@@ -1,8 +1,12 @@
 """Fixtures that every test may use."""
 
 import importlib.util
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,12 +20,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def hostile_pictures() -> list[Any]:
     """The corpus of tests/hostile.py: each has `name`, `data`, `expect`, `size`, `colours`, `tolerance`."""
-    spec = importlib.util.spec_from_file_location("darkroom_hostile", Path(__file__).with_name("hostile.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    corpus: list[Any] = module.corpus()
+    corpus: list[Any] = _beside("hostile").corpus()
     return corpus
 
 
@@ -29,3 +28,49 @@ def hostile_pictures() -> list[Any]:
 def samples() -> Path:
     """The folder with real photographs."""
     return Path(__file__).parent.parent / "docs" / "samples"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A running servers.PostgresServer: `await create()` gives the URL of a new database."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-postgres-"))
+    server = _beside("servers").PostgresServer(found[-1].parent, folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Any]:
+    """A running servers.RedisServer; who stops it starts it again."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("Redis is not installed: apt-get install redis-server")
+    with tempfile.TemporaryDirectory(prefix="darkroom-redis-") as folder:
+        server = _beside("servers").RedisServer(binary, folder)
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: Any) -> str:
+    url: str = redis_server.url
+    return url
+
+
+def _beside(name: str) -> ModuleType:
+    """A module beside this file: tests are imported by path, so there is no package to import it from."""
+    found = sys.modules.get(f"darkroom_{name}")
+    if found is not None:
+        return found
+    spec = importlib.util.spec_from_file_location(f"darkroom_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
