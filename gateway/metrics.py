@@ -29,7 +29,7 @@ from services.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from gateway.jobs.job import Depth
-    from gateway.upstream.pool import ServiceStatus
+    from gateway.upstream.status import ServiceStatus
 
 log = logging.getLogger("darkroom.metrics")
 

@@ -28,6 +28,18 @@ from gateway.store.database import Database
 
 pytestmark = pytest.mark.anyio
 
+# most of it is the same on any store, and a new database on PostgreSQL takes a second
+both = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+
+
+@pytest.fixture
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if getattr(request, "param", "sqlite") == "postgres":
+        return str(await request.getfixturevalue("postgres").create())
+    return f"sqlite+aiosqlite:///{tmp_path / 'darkroom.db'}"
+
 
 class Keyed:
     """Does what the front of the gateway does for these routes: the caller of the key, and the state."""
@@ -73,6 +85,7 @@ async def client(app: FastAPI, state: Any) -> AsyncIterator[httpx.AsyncClient]:
         yield made
 
 
+@both
 async def test_a_key_is_made_listed_used_and_revoked(client: httpx.AsyncClient, state: Any) -> None:
     answer = await client.post(
         "/v1/admin/keys", json={"name": "studio", "rate": 5, "expires_at": "2126-01-01T00:00:00Z"}
@@ -133,6 +146,7 @@ async def test_a_key_that_makes_no_sense_is_422_and_names_the_field(
     assert answer.json()["field"] == field
 
 
+@both
 async def test_words_that_a_database_could_choke_on_are_refused_or_not_found(
     client: httpx.AsyncClient,
 ) -> None:
@@ -142,6 +156,7 @@ async def test_words_that_a_database_could_choke_on_are_refused_or_not_found(
     assert (await client.delete("/v1/admin/keys/' OR 1=1 --")).status_code == 404
 
 
+@both
 async def test_usage_is_told_by_key_and_day(client: httpx.AsyncClient, state: Any) -> None:
     caller, _ = await state.keys.create("studio")
     await state.limits.admit(caller)
@@ -155,6 +170,7 @@ async def test_usage_is_told_by_key_and_day(client: httpx.AsyncClient, state: An
     assert [row["name"] for row in only] == ["studio"]
 
 
+@both
 async def test_retention_says_what_is_kept_and_removes_what_is_due(
     client: httpx.AsyncClient, state: Any, database: Database
 ) -> None:
@@ -180,6 +196,7 @@ async def test_retention_says_what_is_kept_and_removes_what_is_due(
     assert (after["jobs"], after["assets"]) == (1, 1)
 
 
+@both
 async def test_an_empty_store_keeps_nothing(client: httpx.AsyncClient) -> None:
     kept = (await client.get("/v1/admin/retention")).json()["kept"]
     assert kept == {"jobs": 0, "assets": 0, "asset_bytes": 0, "oldest_job_at": None, "oldest_asset_at": None}

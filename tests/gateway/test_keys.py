@@ -20,6 +20,18 @@ from services.errors import BadInput, Conflict, NotFound, Unauthorized, Unavaila
 
 pytestmark = pytest.mark.anyio
 
+# most of it is the same on any store, and a new database on PostgreSQL takes a second
+both = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+
+
+@pytest.fixture
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if getattr(request, "param", "sqlite") == "postgres":
+        return str(await request.getfixturevalue("postgres").create())
+    return f"sqlite+aiosqlite:///{tmp_path / 'darkroom.db'}"
+
 
 def settings(folder: Path, **given: object) -> Settings:
     return Settings(data=folder, _env_file=None, **given)  # type: ignore[arg-type]
@@ -30,6 +42,7 @@ def keys(database: Database, tmp_path: Path) -> Keys:
     return Keys(database, settings(tmp_path))
 
 
+@both
 async def test_a_new_key_is_found_by_its_secret_and_only_its_hash_is_stored(
     keys: Keys, database: Database
 ) -> None:
@@ -81,6 +94,7 @@ async def test_a_key_made_by_another_process_closes_the_door_within_a_second(
     assert await keys.caller(secret) == caller
 
 
+@both
 async def test_a_revoked_key_ends_here_at_once_and_elsewhere_when_it_is_read_again(
     keys: Keys, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +178,7 @@ async def test_limits_of_zero_are_the_installations_and_minus_one_is_none(
     assert (free.rate, free.daily_pictures, free.concurrent_jobs) == (0, 0, 0)
 
 
+@both
 async def test_two_live_keys_never_share_a_name_but_a_name_may_be_used_again(keys: Keys) -> None:
     await keys.create("studio")
     with pytest.raises(Conflict):
@@ -194,6 +209,7 @@ async def test_a_key_that_makes_no_sense_is_refused_by_the_field(
     assert caught.value.field == field
 
 
+@both
 async def test_the_admin_key_of_the_settings_is_made_once(database: Database, tmp_path: Path) -> None:
     secret = "a-secret-of-the-chart-0123456789"
     keys = Keys(database, settings(tmp_path, admin_key=secret))
@@ -209,6 +225,7 @@ async def test_a_short_admin_key_stops_the_start_with_a_sentence(database: Datab
         await Keys(database, settings(tmp_path, admin_key="admin")).seed()
 
 
+@both
 async def test_when_a_key_was_last_used_is_noted(keys: Keys, database: Database) -> None:
     caller, secret = await keys.create("studio")
     await keys.find(secret)

@@ -25,6 +25,18 @@ from services.errors import QuotaExceeded, RateLimited
 
 pytestmark = pytest.mark.anyio
 
+# most of it is the same on any store, and a new database on PostgreSQL takes a second
+both = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+
+
+@pytest.fixture
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if getattr(request, "param", "sqlite") == "postgres":
+        return str(await request.getfixturevalue("postgres").create())
+    return f"sqlite+aiosqlite:///{tmp_path / 'darkroom.db'}"
+
 
 def settings(folder: Path, **given: object) -> Settings:
     return Settings(data=folder, _env_file=None, **given)  # type: ignore[arg-type]
@@ -180,6 +192,7 @@ async def test_a_redis_that_is_not_there_at_the_start_stops_nobody(sqlite: Datab
     await limits.close()
 
 
+@both
 async def test_a_quota_is_never_overdrawn_by_calls_at_the_same_moment(
     database: Database, tmp_path: Path
 ) -> None:
@@ -193,6 +206,7 @@ async def test_a_quota_is_never_overdrawn_by_calls_at_the_same_moment(
     assert used.pictures == 9
 
 
+@both
 async def test_what_a_failed_call_did_not_make_can_be_used_again(database: Database, tmp_path: Path) -> None:
     limits, caller = Limits(database, settings(tmp_path)), Caller("k", "k", daily_pictures=4)
     reservation = await limits.reserve_pictures(caller, 4)
@@ -210,6 +224,7 @@ async def test_more_than_a_days_quota_in_one_call_is_refused(database: Database,
         await Limits(database, settings(tmp_path)).reserve_pictures(Caller("k", "k", daily_pictures=2), 3)
 
 
+@both
 async def test_requests_and_pictures_are_written_every_second_and_at_the_end(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from gateway.keys import StartRefused
 from gateway.metrics import Metrics
 from gateway.scrape import MetricsEndpoint, MetricsServer
 from gateway.upstream.observe import Observer
-from gateway.upstream.pool import EndpointStatus, ServiceStatus
+from gateway.upstream.status import EndpointStatus, ServiceStatus
 from services.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
