@@ -20,7 +20,9 @@ def main(folder: Path) -> None:
     astronaut.save(HERE / "astronaut.jpg", quality=82, optimize=True)
     Image.open(folder / "coffee.png").convert("RGB").save(HERE / "coffee.jpg", quality=82, optimize=True)
     mask = Image.new("L", astronaut.size, 0)
-    ImageDraw.Draw(mask).ellipse((360, 0, 460, 250), fill=255)  # the shuttle behind her
+    draw = ImageDraw.Draw(mask)  # the two badges on her suit
+    draw.ellipse((128, 341, 215, 429), fill=255)
+    draw.polygon([(275, 335), (332, 345), (328, 380), (284, 373)], fill=255)
     mask.save(HERE / "astronaut-mask.png", optimize=True)
 
 

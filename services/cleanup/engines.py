@@ -23,6 +23,7 @@ MIN_RADIUS, MAX_RADIUS = 3, 12
 # OpenCV's fill slows with the square of a hole's width. A wider one than this is filled at a smaller scale and
 # enlarged: so far from any edge it is smooth anyway.
 THICK = 48
+SEAM = 8.0  # pixels from the edge of a hole, below which no seam shows
 TILE, ROOM = 512, 64  # what is filled at once, and how far around it is looked
 
 
@@ -41,7 +42,9 @@ class OpenCVEngine:
     def erase(self, image: Image.Image, mask: Image.Image, step: Step) -> Image.Image:
         pixels = np.array(image if image.mode in ("RGB", "RGBA") else image.convert("RGB"))
         hole = np.asarray(mask) > THRESHOLD
-        boxes = [] if hole.all() else regions(hole)  # with nothing around it, there is nothing to fill it from
+        boxes = (
+            [] if hole.all() else regions(hole)
+        )  # with nothing around it, there is nothing to fill it from
         for done, (left, top, right, bottom) in enumerate(boxes):
 
             def check(done: int = done) -> None:
@@ -83,7 +86,9 @@ class OpenCVEngine:
                 hole = np.ascontiguousarray(left_over[around])
                 if not hole.all():  # with nothing around it, it stays as it is
                     radius = min(MAX_RADIUS, max(MIN_RADIUS, thickness(hole) / 2))
-                    seen = cv2.inpaint(np.ascontiguousarray(filled[around]), hole, radius, self._flag)
+                    seen = _without_seams(
+                        cv2.inpaint(np.ascontiguousarray(filled[around]), hole, radius, self._flag), hole
+                    )
                     inner = np.s_[
                         min(top, ROOM) : min(top, ROOM) + TILE, min(left, ROOM) : min(left, ROOM) + TILE
                     ]
@@ -129,6 +134,17 @@ def merged(boxes: list[Box]) -> list[Box]:
 
 def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _without_seams(filled: Pixels, hole: Pixels) -> Pixels:
+    """Deep inside a wide hole, where the fills from its sides meet at a line, they are blended into each other."""
+    depth = cv2.distanceTransform(hole, cv2.DIST_L2, 3)
+    deepest = float(depth.max())
+    if deepest < SEAM:
+        return filled
+    soft = cv2.GaussianBlur(filled, (0, 0), deepest / 3)
+    weight = np.clip((depth - deepest * 0.25) / (deepest * 0.5), 0, 1)[..., None]
+    return np.asarray(filled + weight * (soft.astype(np.float32) - filled) + 0.5, dtype=np.uint8)
 
 
 def thickness(marks: Pixels) -> float:
