@@ -2,7 +2,8 @@
 
 from gateway.upstream.call import Call
 from gateway.upstream.observe import Observer, Silent
-from gateway.upstream.pool import EndpointStatus, Pool, ServiceStatus, Turn
+from gateway.upstream.pool import Pool, Turn
+from gateway.upstream.status import EndpointStatus, ServiceStatus
 from gateway.upstream.stream import Stream
 from gateway.upstream.upstream import Upstream
 

@@ -144,4 +144,5 @@ class Endpoint:
     def abandon(self) -> None:
         now = self._clock()
         for timeout in self._unanswered:
-            timeout.reschedule(now)
+            if not timeout.expired():
+                timeout.reschedule(now)

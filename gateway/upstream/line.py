@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class Ticket:
     """A place in the line; `slot` resolves when it is its turn. `avoid` are endpoints that have failed this call."""
 
-    __slots__ = ("avoid", "key_id", "slot", "weight")
+    __slots__ = ("avoid", "bounded", "key_id", "slot", "weight")
 
-    def __init__(self, key_id: str, weight: float, avoid: frozenset[Endpoint] = frozenset()) -> None:
-        self.key_id, self.weight, self.avoid = key_id, weight, avoid
+    def __init__(
+        self, key_id: str, weight: float, *, bounded: bool, avoid: frozenset[Endpoint] = frozenset()
+    ) -> None:
+        self.key_id, self.weight, self.bounded, self.avoid = key_id, weight, bounded, avoid
         self.slot: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
 
 
@@ -54,6 +56,7 @@ class Line:
         self._now = 0.0
         self._order = 0
         self._size = 0
+        self._bounded = 0
 
     def __len__(self) -> int:
         """How many wait, those who came back included."""
@@ -61,13 +64,13 @@ class Line:
 
     def enter(self, key_id: str, weight: float, *, bounded: bool) -> Ticket:
         """A place at the end of the key's own line; `bounded=False` (a job, durable elsewhere) is never refused."""
-        if bounded and len(self) >= self._length:
+        if bounded and self._bounded >= self._length:
             raise LineFull(
-                f"{len(self)} calls wait for this service, which is as many as may.",
+                f"{self._bounded} calls wait for this service, which is as many as may.",
                 retry_after=1,
                 help="Wait as long as Retry-After says, or submit it as a job: POST /v1/jobs.",
             )
-        ticket = Ticket(key_id, max(weight, 1e-6))
+        ticket = Ticket(key_id, max(weight, 1e-6), bounded=bounded)
         key = self._keys.get(key_id)
         if key is None:
             self._order += 1
@@ -76,7 +79,7 @@ class Line:
             )
             heapq.heappush(self._heap, key)
         key.tickets[ticket] = None
-        self._size += 1
+        self._count(ticket, 1)
         return ticket
 
     def pass_by(self, key_id: str, weight: float) -> None:
@@ -85,27 +88,35 @@ class Line:
 
     def come_back(self, key_id: str, weight: float, avoid: frozenset[Endpoint]) -> Ticket:
         """A place before all others, for a call that had its turn and could not use it."""
-        ticket = Ticket(key_id, weight, avoid)
+        ticket = Ticket(key_id, weight, bounded=False, avoid=avoid)
         self._returned[ticket] = None
         return ticket
 
     def returned(self) -> Iterator[Ticket]:
-        yield from list(self._returned)
+        for ticket in list(self._returned):
+            if ticket.slot.done():
+                del self._returned[ticket]
+            else:
+                yield ticket
 
     @property
     def fresh(self) -> int:
         """How many wait for their first turn."""
         return self._size
 
-    def next(self) -> Ticket:
-        """Takes out the ticket whose turn it is; ask only while `fresh`."""
-        while True:
+    def next(self) -> Ticket | None:
+        """Takes out the ticket whose turn it is; none when all who stood here have just been cancelled."""
+        while self._heap:
             key = self._heap[0]
             if not key.tickets:  # all its callers went away
                 self._forget(heapq.heappop(self._heap))
                 continue
             ticket, _ = key.tickets.popitem(last=False)
-            self._size -= 1
+            self._count(ticket, -1)
+            if (
+                ticket.slot.done()
+            ):  # its caller was cancelled in this very turn of the loop, and has not left yet
+                continue
             self._serve(key.key_id, key.start, ticket.weight)
             if key.tickets:
                 self._order += 1
@@ -114,6 +125,7 @@ class Line:
             else:
                 self._forget(heapq.heappop(self._heap))
             return ticket
+        return None
 
     def leave(self, ticket: Ticket) -> None:
         """The caller went away; safe to call for a ticket that has left already."""
@@ -123,7 +135,7 @@ class Line:
         key = self._keys.get(ticket.key_id)
         if key is not None and ticket in key.tickets:
             del key.tickets[ticket]
-            self._size -= 1
+            self._count(ticket, -1)
 
     def empty(self) -> list[Ticket]:
         """Takes everybody out."""
@@ -131,8 +143,12 @@ class Line:
         self._returned.clear()
         self._keys.clear()
         self._heap.clear()
-        self._size = 0
+        self._size = self._bounded = 0
         return everybody
+
+    def _count(self, ticket: Ticket, change: int) -> None:
+        self._size += change
+        self._bounded += change * ticket.bounded
 
     def _serve(self, key_id: str, start: float, weight: float) -> None:
         self._now = max(self._now, start)

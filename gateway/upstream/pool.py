@@ -8,63 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
 
 from gateway.settings import Settings
 from gateway.upstream.budget import Budget
 from gateway.upstream.call import Call
 from gateway.upstream.choose import Chooser
 from gateway.upstream.endpoint import Endpoint, Slot
+from gateway.upstream.judge import judge
 from gateway.upstream.line import Line, Ticket
 from gateway.upstream.observe import BreakerState, Observer, RetryReason
+from gateway.upstream.status import EndpointStatus, ServiceStatus
 from gateway.upstream.stream import Stream
 from gateway.upstream.transport import Transport
-from services.errors import (
-    BadUpstream,
-    DarkroomError,
-    DeadlineExceeded,
-    Draining,
-    NoEndpoint,
-    OutOfMemory,
-    SchemaMismatch,
-    ServiceFault,
-    TooManyRequests,
-    Unavailable,
-)
+from services.errors import DarkroomError, DeadlineExceeded, Draining, NoEndpoint
 
 ATTEMPTS = 3
-_LEAST_PATIENCE = 1.0
+_LEAST_PATIENCE = 2.0  # a gateway that is itself short of CPU must not take that for an endpoint that hangs
 _UPLOAD = 4 * 2**20  # bytes a second below which an upload is not expected to fall
-_CROWDED = 0.25  # seconds to leave an endpoint alone that said 429 without saying for how long
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    address: str
-    health: str
-    reason: str | None
-    in_flight: int
-    capacity: int
-    weight: float
-    breaker: BreakerState
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceStatus:
-    """A service as /readyz, /v1/models and the metrics show it."""
-
-    service: str
-    ready: bool
-    reason: str | None
-    waiting: int
-    in_flight: int
-    capacity: int
-    endpoints: list[EndpointStatus] = field(default_factory=list)
-    operations: frozenset[str] = frozenset()
-    models: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Pool:
@@ -164,7 +125,11 @@ class Pool:
                 self._line.leave(ticket)
                 ticket.slot.set_result(slot)
         while self._line.fresh and (slot := self.take()) is not None:
-            self._line.next().slot.set_result(slot)
+            next_one = self._line.next()
+            if next_one is None:  # all who waited have just gone away
+                slot.release()
+                break
+            next_one.slot.set_result(slot)
         if len(self._line):
             self._set_alarm()
 
@@ -193,7 +158,7 @@ class Pool:
             ticket = self._line.enter(key_id, weight, bounded=bounded)
         except DarkroomError as error:
             raise self._refused(error) from None
-        self._set_alarm()
+        self.dispatch()  # those before it may wait for another endpoint than it would take
         began = self._loop.time()
         slot = await self._wait(ticket, deadline)
         self._observer.upstream_waited(self.service, self._loop.time() - began)
@@ -205,7 +170,7 @@ class Pool:
                 return await ticket.slot
         except TimeoutError:
             self._give_up(ticket)
-            if any(e.health == "up" and not e.leaving for e in self.endpoints):
+            if any(e.health == "up" and not e.leaving and e.breaker.state != "open" for e in self.endpoints):
                 raise self._refused(
                     DeadlineExceeded("The call's deadline passed while it waited in line.")
                 ) from None
@@ -256,25 +221,14 @@ class Pool:
         self, turn: Turn, endpoint: Endpoint, error: DarkroomError, attempts: int, deadline: float
     ) -> Slot:
         """After `error` at `endpoint`: a slot for another attempt, or the error again where there is to be none."""
-        reason = self._judge(endpoint, error)
+        reason = judge(endpoint, error)
         turn.let_go()
         if reason is None:
             raise error
-        if reason not in ("at-capacity", "schema", "connect"):
-            turn.avoid |= {endpoint}
-            if attempts >= ATTEMPTS:
-                raise error
-            if reason == "timeout" and not any(e.up and e not in turn.avoid for e in self.endpoints):
-                raise error
-            if not self._budget.spend():
-                self._observer.upstream_retry_refused(self.service)
-                raise error
-        elif reason == "schema":
-            turn.avoid |= {endpoint}
-            if not any(e.up and e not in turn.avoid for e in self.endpoints):
-                raise error
-        elif reason == "connect" and attempts >= ATTEMPTS:
-            raise error
+        if reason != "at-capacity":
+            if reason != "connect":
+                turn.avoid |= {endpoint}
+            self._may_repeat(turn, endpoint, error, reason, attempts)
         self._observer.upstream_retry(self.service, reason)
         slot = self.take(turn.avoid)
         if slot is not None:
@@ -283,45 +237,18 @@ class Pool:
         self._set_alarm()
         return await self._wait(ticket, deadline)
 
-    def _judge(self, endpoint: Endpoint, error: DarkroomError) -> RetryReason | None:
-        """What a failed attempt says of its endpoint, and why it may be repeated, if it may."""
-        breaker = endpoint.breaker
-        if isinstance(error, TooManyRequests):
-            breaker.left()
-            endpoint.heard()
-            endpoint.crowded(min(max(error.retry_after or _CROWDED, 0.05), 2.0))
-            return "at-capacity"
-        if isinstance(error, SchemaMismatch):
-            breaker.left()
-            endpoint.look_again.set()
-            return "schema"
-        if (
-            isinstance(error, NoEndpoint) and error.__cause__ is not None
-        ):  # our own: no connection could be made
-            breaker.failed()
-            endpoint.went_down(error.detail)
-            endpoint.look_again.set()
-            return "connect"
-        if isinstance(error, Unavailable) and not isinstance(error, OutOfMemory):
-            breaker.left()
-            endpoint.not_ready(error.detail)
-            return "unavailable"
-        if isinstance(error, DeadlineExceeded):
-            if error.extra.get("overall"):
-                breaker.left()
-                return None
-            breaker.failed()
-            endpoint.look_again.set()
-            return "timeout"
-        if isinstance(error, BadUpstream):
-            breaker.failed()
-            endpoint.look_again.set()
-            return "broken"
-        if isinstance(error, ServiceFault):
-            breaker.failed()
-        else:
-            breaker.left()
-        return None
+    def _may_repeat(
+        self, turn: Turn, endpoint: Endpoint, error: DarkroomError, reason: RetryReason, attempts: int
+    ) -> None:
+        """Raises `error` where there is to be no other attempt."""
+        elsewhere = any(e.up and e not in turn.avoid for e in self.endpoints)
+        if attempts >= ATTEMPTS or (reason in ("schema", "timeout") and not elsewhere):
+            raise error
+        # free: nothing was asked of the endpoint (connect, schema), or it was taken out and its callers are moved once
+        free = reason in ("connect", "schema") or (reason == "timeout" and not endpoint.up)
+        if not free and not self._budget.spend():
+            self._observer.upstream_retry_refused(self.service)
+            raise error
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────
 

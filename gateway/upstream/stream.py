@@ -134,7 +134,7 @@ class Stream:
         try:
             async with timeout:
                 answer = self._answer = await self._pool.transport.post(endpoint.address, path, headers, body)
-                if answer.status != 200 or answer.content_type != CONTENT_TYPE:
+                if answer.status != 200 or answer.content_type.partition(";")[0] != CONTENT_TYPE:
                     raise await _refusal(answer)
                 while self._first is None:
                     piece = await answer.piece()

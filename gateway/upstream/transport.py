@@ -98,6 +98,7 @@ class Transport:
             trust_env=False,
             read_bufsize=READ_BUFFER,
         )
+        # `verify` here only spares httpx reading certificates that it would not use: the session verifies
         self._inner = _Inner(client=session, verify=False, trust_env=False)
 
     async def close(self) -> None:

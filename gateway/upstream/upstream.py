@@ -10,8 +10,9 @@ from gateway.settings import Settings
 from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.health import Checker
 from gateway.upstream.observe import Observer, Silent
-from gateway.upstream.pool import Pool, ServiceStatus
+from gateway.upstream.pool import Pool
 from gateway.upstream.resolve import Origin, Resolve, read_origin, system_resolver
+from gateway.upstream.status import ServiceStatus
 from gateway.upstream.transport import Transport
 from services.errors import NotConfigured
 

@@ -21,8 +21,8 @@ from services.pictures import Picture
 FAST: dict[str, Any] = {
     "health_interval": 0.1,
     "connect_timeout": 1.0,
-    "first_byte_timeout": 2.0,
-    "idle_timeout": 2.0,
+    "first_byte_timeout": 8.0,
+    "idle_timeout": 8.0,
     "breaker_pause": 0.3,
     "resolve_interval": 0.1,
 }

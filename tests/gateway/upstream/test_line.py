@@ -63,6 +63,24 @@ async def test_past_its_length_it_refuses_what_is_bounded():
     assert len(line) == 2
 
 
+async def test_jobs_in_the_line_take_no_place_from_calls():
+    line = Line(1)
+    for _ in range(5):
+        line.enter("job", 1, bounded=False)
+    line.enter("call", 1, bounded=True)
+
+
+async def test_a_caller_who_was_just_cancelled_is_passed_over_and_not_charged():
+    line = Line(10)
+    line.enter("a", 1, bounded=True).slot.cancel()
+    line.enter("b", 1, bounded=True)
+    line.enter("a", 1, bounded=True)
+    assert served(line, 2) == ["a", "b"]
+    line.enter("a", 1, bounded=True).slot.cancel()
+    assert line.next() is None
+    assert len(line) == 0
+
+
 async def test_a_step_stays_cheap_in_a_long_line():
     def cost(waiting: int) -> float:
         line = Line(10**6)
