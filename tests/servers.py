@@ -1,4 +1,4 @@
-"""Debian's PostgreSQL and Redis as a test needs them: on a free port, in a temporary folder, killed and restarted at will."""
+"""Debian's PostgreSQL and Redis for tests: on free ports, in temporary folders, killed and restarted at will."""
 
 from __future__ import annotations
 
