@@ -164,7 +164,16 @@ class Processes:
             return []
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 16_384))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
+            written = file.read().decode(errors="replace").splitlines()
+        return [_sentence(line) for line in written[-lines:]]
+
+
+def _sentence(line: str) -> str:
+    """What a person needs of a log line: of a JSON one its message, and of a traceback in there the end."""
+    try:
+        return str(json.loads(line)["message"]).strip().splitlines()[-1]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return line
 
 
 def noted(data: Path) -> list[dict[str, Any]]:
@@ -199,6 +208,23 @@ def _described(pid: int, started: float, token: str) -> Iterator[psutil.Process]
                 yield process
         except (psutil.Error, ProcessLookupError, PermissionError):
             continue  # it went away meanwhile, or is another user's and so not ours
+
+
+def make_was_interrupted() -> bool:
+    """Whether our parent is a make that got SIGINT for itself alone: it then waits for us and tells us nothing.
+
+    A terminal's Ctrl-C reaches us directly. What a program sends to make does not; but while make waits, it blocks
+    SIGINT and has ceased to catch it, and Linux shows that.
+    """
+    try:
+        status = Path(f"/proc/{os.getppid()}/status").read_text()
+    except OSError:
+        return False
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    if fields.get("Name") not in ("make", "gmake"):
+        return False
+    sigint = 1 << (signal.SIGINT - 1)
+    return bool(int(fields["SigBlk"], 16) & sigint) and not int(fields["SigCgt"], 16) & sigint
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -16,11 +16,12 @@ from gateway.cli.config import load_settings
 from gateway.cli.console import FAILED, USAGE, Stop, err, say
 from gateway.cli.lock import FolderLock
 from gateway.cli.plan import GATEWAY, address_of, plan
-from gateway.cli.processes import Child, Processes, Spec
+from gateway.cli.processes import Child, Processes, Spec, make_was_interrupted
 from gateway.settings import Settings
 
 TICK = 0.05
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # before each restart; after the last the supervisor gives that process up
+REFUSED = (USAGE, 3)  # 3 is uvicorn's word for an application that did not want to start
 CALM = 60.0  # seconds after which a crash is forgotten
 
 
@@ -72,11 +73,14 @@ class Supervisor:
     def _signalled(self, _kind: int, _frame: FrameType | None) -> None:
         self._signals += 1
 
+    def _told_to_stop(self) -> bool:
+        return self._signals > 0 or self._failed or make_was_interrupted()
+
     # ── until ready ────────────────────────────────────────────────────────────────────────────────────
 
     def _wait_until_ready(self, began: float) -> bool:
         with err().status(self._waiting(), spinner="dots") as shown:
-            while not self._signals and not self._failed:
+            while not self._told_to_stop():
                 self._mend()
                 self._probe(began)
                 if all(child.is_ready for child in self._children):
@@ -117,7 +121,7 @@ class Supervisor:
     # ── while it runs ──────────────────────────────────────────────────────────────────────────────────
 
     def _watch(self) -> None:
-        while not self._signals and not self._failed:
+        while not self._told_to_stop():
             self._mend()
             time.sleep(TICK)
 
@@ -138,9 +142,7 @@ class Supervisor:
         name, code = child.spec.name, child.process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         child.seen = [*(at for at in child.seen if now - at < CALM), now]
-        refused = (
-            code == USAGE and not child.is_ready
-        )  # it said why it cannot start; asking again changes nothing
+        refused = code in REFUSED and not child.is_ready  # it said why; asking again changes nothing
         if len(child.seen) <= len(PAUSES) and not refused:
             pause = PAUSES[len(child.seen) - 1]
             child.restart_at, child.restarts = now + pause, child.restarts + 1

@@ -181,8 +181,9 @@ def test_a_service_that_does_not_exist_is_named(start: Any) -> None:
     assert "There is no service 'clean-up'; these exist: cleanup, rmbg" in stack.said
 
 
-def test_make_up_ends_quietly_on_ctrl_c(tmp_path: Path) -> None:
-    """As a terminal does it: the signal goes to make and to the supervisor at once, for they are one group."""
+@pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["terminal", "program"])
+def test_make_up_ends_quietly_on_ctrl_c(tmp_path: Path, send: Any) -> None:
+    """A terminal's signal goes to make and the supervisor at once, a program's to make alone."""
     root, here = Path(__file__).parents[2], sys.prefix
     data, said = tmp_path / "data", tmp_path / "said"
     env = os.environ | {"DARKROOM_DATA": str(data)}
@@ -208,7 +209,7 @@ def test_make_up_ends_quietly_on_ctrl_c(tmp_path: Path) -> None:
         until = time.monotonic() + 30
         while "Ready in" not in said.read_text() and make.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
-        os.killpg(make.pid, signal.SIGINT)
+        send(make.pid, signal.SIGINT)
         assert make.wait(30) in (0, 130, -signal.SIGINT)
     finally:
         if make.poll() is None:
