@@ -19,14 +19,13 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, and_, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.jobs import line
+from gateway.jobs import idempotent, line
 from gateway.jobs.job import Claim, Depth, Job, NewJob, Outcome, new_id
 from gateway.settings import Settings
 from gateway.store.database import Database
-from gateway.store.tables import idempotency, jobs, lanes, lines, webhooks
-from services.errors import DarkroomError, IdempotencyMismatch, LineFull, ServiceFault, TooManyRequests
+from gateway.store.tables import jobs, lanes, lines, webhooks
+from services.errors import DarkroomError, LineFull, ServiceFault, TooManyRequests
 
-IDEMPOTENT_SECONDS = 86_400.0
 _BATCH = 200
 
 
@@ -68,14 +67,14 @@ class JobQueue:
         )
         async with self._db.write() as conn:
             clock, queued = await line.lock(conn, new.service)
-            if new.idempotency_key and (first := await self._seen(conn, new, now)):
+            if new.idempotency_key and (first := await idempotent.seen(conn, new, now)):
                 return first, False
             await self._admit(conn, new, queued)
             await conn.execute(
                 jobs.insert(), {column.name: getattr(job, column.name) for column in line.COLUMNS}
             )
             if new.idempotency_key:
-                await self._remember(conn, new, job)
+                await idempotent.remember(conn, new, job)
             await line.enter(conn, new.service, new.owner, new.weight, clock)
         self._wake[new.service].set()
         return job, True
@@ -322,7 +321,7 @@ class JobQueue:
             if len(ids) < _BATCH:
                 break
         async with self._db.write() as conn:
-            await conn.execute(delete(idempotency).where(idempotency.c.created_at < now - IDEMPOTENT_SECONDS))
+            await idempotent.forget(conn, now)
         async with self._db.read() as conn:
             services = (await conn.execute(select(lines.c.service))).scalars().all()
         for service in services:
@@ -350,31 +349,6 @@ class JobQueue:
                 help="Wait until one of them is finished, or cancel one.",
                 retry_after=5,
             )
-
-    async def _seen(self, conn: AsyncConnection, new: NewJob, now: float) -> Job | None:
-        mine = and_(idempotency.c.key_id == new.owner, idempotency.c.idempotency_key == new.idempotency_key)
-        row = (await conn.execute(select(idempotency).where(mine))).one_or_none()
-        if row is None:
-            return None
-        found = (await conn.execute(select(*line.COLUMNS).where(jobs.c.id == row.job_id))).one_or_none()
-        if found is None or row.created_at < now - IDEMPOTENT_SECONDS:
-            await conn.execute(delete(idempotency).where(mine))
-            return None
-        if row.body_hash != new.body_hash:
-            raise IdempotencyMismatch(f"This Idempotency-Key made the job {row.job_id} from another request.")
-        return line.to_job(found)
-
-    async def _remember(self, conn: AsyncConnection, new: NewJob, job: Job) -> None:
-        note = line.insert_into(conn, idempotency).values(
-            key_id=new.owner,
-            idempotency_key=new.idempotency_key,
-            body_hash=new.body_hash,
-            job_id=job.id,
-            created_at=job.created_at,
-        )
-        # a conflict can only come from another service's line, so from another request
-        if not (await conn.execute(note.on_conflict_do_nothing())).rowcount:
-            raise IdempotencyMismatch("This Idempotency-Key is just being used for another request.")
 
 
 def _held(claim: Claim) -> ColumnElement[bool]:

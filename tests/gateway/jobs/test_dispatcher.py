@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import func, select, update
@@ -264,3 +265,47 @@ async def test_a_chain_hands_its_picture_on_and_shows_only_the_last(begin: Begin
     assert bytes(3000) in sdxl.seen.bodies[0][1]
     kinds = [event.kind async for event in state.events.follow(job.id) if event is not None]
     assert kinds == ["accepted", "progress", "progress", "result", "done"]
+
+
+@pytest.mark.postgres
+async def test_a_restart_of_postgres_in_the_middle_loses_no_job_and_doubles_none(
+    postgres: Any, settings: Settings, stub: Any
+) -> None:
+    database = Database(await postgres.create())
+    await database.open()
+    service = await stub(delay=0.05, pictures=10, capacity=4)
+    mine = settings.model_copy(update={"services": {"cleanup": [service.address]}, "lease": 3.0})
+    queue, metrics, unused = JobQueue(database, mine), Metrics(), cast(Any, None)
+    upstream = Upstream(mine, metrics)
+    await upstream.start()
+    state = GatewayState(
+        settings=mine,
+        db=database,
+        keys=unused,
+        limits=unused,
+        metrics=metrics,
+        upstream=upstream,
+        queue=queue,
+        events=MemoryEvents(queue.get),
+        assets=Assets(mine, database),
+        signer=unused,
+    )
+    made = [await _submit(state) for _ in range(60)]
+    dispatcher = Dispatcher(state)
+    await dispatcher.start()
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(postgres.stop, signal.SIGQUIT)
+    await asyncio.sleep(0.5)
+    await asyncio.to_thread(postgres.start)
+    await database.open()
+    for job in made:
+        assert (await _ended(state, job, 40)).state == "succeeded"
+    owned = select(asset_rows.c.job_id, func.count()).where(asset_rows.c.kind == "result")
+    async with database.read() as conn:
+        results = dict([tuple(row) for row in await conn.execute(owned.group_by(asset_rows.c.job_id))])
+    shown = {job.id: len((await queue.get(job.id)).pictures) for job in made}  # type: ignore[union-attr]
+    assert shown == {job.id: 1 for job in made}
+    assert set(results) == set(shown)
+    await dispatcher.stop()
+    await upstream.close()
+    await database.close()
