@@ -23,6 +23,7 @@ MIN_RADIUS, MAX_RADIUS = 3, 12
 # OpenCV's fill slows with the square of a hole's width. A wider one than this is filled at a smaller scale and
 # enlarged: so far from any edge it is smooth anyway.
 THICK = 48
+MAX_PIECES = 64  # more are taken as one: comparing each with each would cost more than it saves
 SEAM = 8.0  # pixels from the edge of a hole, below which no seam shows
 TILE, ROOM = 512, 64  # what is filled at once, and how far around it is looked
 
@@ -101,6 +102,8 @@ def regions(hole: NDArray[Any]) -> list[Box]:
     """Boxes around the mask's pieces, with room to look around; those that touch are one."""
     height, width = hole.shape
     count, _, stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
+    if count - 1 > MAX_PIECES:
+        return [bounds(hole)]
     boxes: list[Box] = []
     for left, top, wide, high, _area in stats[1:count].tolist():
         room = 16 + max(wide, high) // 4
@@ -113,6 +116,13 @@ def regions(hole: NDArray[Any]) -> list[Box]:
             )
         )
     return merged(boxes)
+
+
+def bounds(hole: Pixels) -> Box:
+    """The box around all of it."""
+    rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
+    top, left = max(0, int(rows[0]) - ROOM), max(0, int(columns[0]) - ROOM)
+    return left, top, min(hole.shape[1], int(columns[-1]) + ROOM), min(hole.shape[0], int(rows[-1]) + ROOM)
 
 
 def merged(boxes: list[Box]) -> list[Box]:
