@@ -172,7 +172,16 @@ class Assets:
         """Delete results that nobody shall see, as those of an attempt whose lease was lost."""
         async with self._db.read() as connection:
             rows = await connection.execute(select(table).where(table.c.id.in_(asset_ids)))
-            await self._remove([_asset(row) for row in rows.mappings()])
+            found = [_asset(row) for row in rows.mappings()]
+        await self._remove(found)
+
+    async def discard_results(self, job_id: str, *, but: list[str]) -> None:
+        """Delete a job's results except those that it ended with: an attempt that was killed cannot do it itself."""
+        mine = (table.c.job_id == job_id) & (table.c.kind == "result") & table.c.id.not_in(but)
+        async with self._db.read() as connection:
+            rows = await connection.execute(select(table).where(mine))
+            found = [_asset(row) for row in rows.mappings()]
+        await self._remove(found)
 
     async def purge(self, limit: int = 500) -> int:
         """Delete what has expired, a batch at a time; says how many."""

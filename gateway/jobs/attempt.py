@@ -221,6 +221,8 @@ class Attempt:
             log.warning("%s ended after its lease was lost; what it made is dropped", job.id)
             await self._forget()
             return
+        if job.attempt > 1:
+            await discard_results(self._state, job, [picture["id"] for picture in outcome.pictures])
         metrics = self._state.metrics
         metrics.job_ended(job.operation, outcome.state, time.time() - job.created_at)
         metrics.pictures(job.operation, len(outcome.pictures))
@@ -241,6 +243,7 @@ class Attempt:
         if after is None:
             return
         if after.final:
+            await discard_results(self._state, after, [])
             self._state.metrics.job_ended(job.operation, after.state, time.time() - job.created_at)
             last = ending(after, self._state.settings.root_path)
             await self._append(last.kind, last.data)
@@ -269,6 +272,14 @@ class Attempt:
                 if asyncio.get_running_loop().time() > until:
                     raise
             await asyncio.sleep(0.5)
+
+
+async def discard_results(state: GatewayState, job: Job, but: list[str]) -> None:
+    """Of a job that has ended: delete what attempts left behind that were killed; what cannot be deleted expires."""
+    try:
+        await state.assets.discard_results(job.id, but=but)
+    except DarkroomError as error:
+        log.warning("pictures of %s could not be deleted: %s", job.id, error.detail)
 
 
 def _may_help(error: DarkroomError) -> bool:

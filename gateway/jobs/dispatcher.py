@@ -12,7 +12,7 @@ import os
 import socket
 import time
 
-from gateway.jobs.attempt import Attempt
+from gateway.jobs.attempt import Attempt, discard_results
 from gateway.jobs.events import ending
 from gateway.state import GatewayState
 from gateway.upstream import Pool
@@ -124,6 +124,7 @@ class Dispatcher:
             try:
                 for job in await state.queue.sweep():
                     if job.final:
+                        await discard_results(state, job, [])
                         last = ending(job, state.settings.root_path)
                         await state.events.append(job.id, job.attempt, last.kind, last.data)
                         state.metrics.job_ended(job.operation, job.state, time.time() - job.created_at)
