@@ -10,6 +10,9 @@ ONLY ?=
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# what prints figures; the other modules in bench/ are what these are made of
+BENCHES := $(filter-out __init__ load processes stub,$(basename $(notdir $(wildcard bench/*.py))))
+
 .DEFAULT_GOAL := help
 .PHONY: help up test test-all check fix schemas docs bench clean
 
@@ -43,7 +46,7 @@ docs: $(VENV)/.embedded ## Write the pages of docs/ that are made from the code
 	@$(BIN)/python -m gateway.doc_pages
 
 bench: $(VENV)/.dev ## Measure every figure that this project claims
-	@set -e; for script in bench/[a-z]*.py; do echo "── $$script"; $(BIN)/python $$script; done
+	@set -e; for name in $(BENCHES); do echo "── bench.$$name"; $(BIN)/python -m bench.$$name; done
 
 clean: ## Remove the environment, caches and .darkroom (pictures, jobs and keys too)
 	rm -rf $(VENV) .darkroom *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

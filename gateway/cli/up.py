@@ -20,6 +20,7 @@ from gateway.cli.processes import Child, Processes, Spec, make_was_interrupted
 from gateway.settings import Settings
 
 TICK = 0.05
+DEFAULT_URL = "http://127.0.0.1:8080"  # where the command looks when it is told nothing
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # before each restart; after the last the supervisor gives that process up
 REFUSED = (USAGE, 3)  # 3 is uvicorn's word for an application that did not want to start
 CALM = 60.0  # seconds after which a crash is forgotten
@@ -110,10 +111,11 @@ class Supervisor:
             return
         address = address_of(self._settings) + self._settings.root_path
         command = "darkroom" if shutil.which("darkroom") else ".venv/bin/darkroom"
+        elsewhere = "" if address == DEFAULT_URL else f" --url {address}"
         say(
             f"\nDarkroom is ready in {seconds:.1f} s at {address}\n\n"
             f"  1. Try an operation in the page      {address}/\n"
-            f"  2. Or from here                      {command} run remove-background photo.jpg -o cut.png\n"
+            f"  2. Or from here                      {command} run remove-background photo.jpg -o cut.png{elsewhere}\n"
             f"  3. Read what can be called           {address}/docs\n\n"
             f"Logs are in {self._processes.logs}. Ctrl-C stops everything."
         )

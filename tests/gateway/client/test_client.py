@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from PIL import Image
 from starlette.responses import PlainTextResponse, Response
 
 from gateway.client import Asset, AsyncDarkroom, Darkroom
+from gateway.client import asynchronous as theirs
+from gateway.client import sync as ours
 from gateway.client.steps import Unreachable
 from services.errors import (
     BadInput,
@@ -261,6 +264,18 @@ def test_importing_it_brings_in_nothing_heavy() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "[]\n"
     )
+
+
+def test_both_clients_have_the_same_surface() -> None:
+    def surface(kind: type) -> dict[str, list[str]]:
+        public = {
+            name: value for name, value in vars(kind).items() if callable(value) and not name.startswith("_")
+        }
+        renamed = {"aclose": "close"}
+        return {renamed.get(name, name): list(signature(value).parameters) for name, value in public.items()}
+
+    for name in ("Darkroom", "Job", "Assets"):
+        assert surface(getattr(ours, name)) == surface(getattr(theirs, f"Async{name}"))
 
 
 @pytest.mark.anyio
