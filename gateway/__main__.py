@@ -20,20 +20,31 @@ BACKLOG = 4096
 
 
 class Server(uvicorn.Server):
-    """Tells the gateway of a signal at once, so that it drains while uvicorn still serves what is in flight."""
+    """Starts and stops the gateway around uvicorn's own serving, and tells it of a signal at once, so that it drains
+    while what is in flight is still served."""
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
         self._gateway = gateway
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.refused: Exception | None = None
 
     async def startup(self, sockets: object = None) -> None:
         self._loop = asyncio.get_running_loop()
+        try:
+            await self._gateway.start()
+        except (StartRefused, DarkroomError) as error:
+            self.refused, self.should_exit = error, True
+            return
         await super().startup(sockets)  # type: ignore[arg-type]
         # what is alive now stays: the collector need not look at it again at every turn
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
+
+    async def shutdown(self, sockets: object = None) -> None:
+        await super().shutdown(sockets)  # type: ignore[arg-type]
+        await self._gateway.stop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._loop is not None:
@@ -50,7 +61,7 @@ def serve(settings: Settings) -> int:
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http="httptools",
         ws="none",
-        lifespan="on",
+        lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -64,7 +75,12 @@ def serve(settings: Settings) -> int:
     )
     server = Server(config, gateway)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    server.run()
+    try:
+        server.run()
+    finally:
+        gateway.logs.close()
+    if server.refused is not None:
+        raise server.refused
     return 0 if server.started else 1
 
 

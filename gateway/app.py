@@ -9,9 +9,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
 from importlib.metadata import version
 from typing import Any
 
@@ -80,17 +78,7 @@ class Gateway:
     def app(self) -> Any:
         """The ASGI application, guards around it."""
 
-        @contextlib.asynccontextmanager
-        async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-            await self.start()
-            try:
-                yield
-            finally:
-                await self.stop()
-
-        rest = FastAPI(
-            title="Darkroom", version=version("darkroom"), lifespan=lifespan, docs_url=None, redoc_url=None
-        )
+        rest = FastAPI(title="Darkroom", version=version("darkroom"), docs_url=None, redoc_url=None)
         for router in (jobs.router, assets.router, catalogue.router, admin.router):
             rest.include_router(router)
         pages.install(rest)
@@ -157,7 +145,3 @@ class Gateway:
         await state.db.close()
         telemetry.stop()
         self.logs.close()
-
-
-def create_app(settings: Settings | None = None) -> Any:
-    return Gateway(settings or Settings()).app()

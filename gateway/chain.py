@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from gateway import logs, telemetry
 from gateway.blobs import Blob, Spool
 from gateway.upstream import Stream, Upstream
 from gateway.upstream.call import Call
@@ -78,13 +79,18 @@ class Single:
         )
 
     async def __aenter__(self) -> Stream:
-        await self._turn.__aenter__()
+        self._span = _span(self._call)
+        self._span.__enter__()
         try:
-            self._stream = self._turn.send(self._call)
-            return await self._stream.__aenter__()
-        except BaseException:
+            await self._turn.__aenter__()
+            self._stream = self._turn.send(_traced(self._call))
+            stream = await self._stream.__aenter__()
+        except BaseException as error:
             self._turn.let_go()
+            self._span.__exit__(type(error), error, error.__traceback__)
             raise
+        _tell(stream)
+        return stream
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,6 +99,24 @@ class Single:
             await self._stream.__aexit__(kind, error, trace)
         finally:
             self._turn.let_go()
+            self._span.__exit__(kind, error, trace)
+
+
+def _span(call: Call) -> AbstractContextManager[object]:
+    return telemetry.span("call", operation=call.ask.name(), service=call.service)
+
+
+def _traced(call: Call) -> Call:
+    """The service's spans become children of the current one."""
+    if telemetry.active():
+        call.headers.update(telemetry.headers())
+    return call
+
+
+def _tell(stream: Stream) -> None:
+    if stream.endpoint is not None:
+        logs.tell(endpoint=stream.endpoint.address.text)
+        telemetry.describe(endpoint=stream.endpoint.address.text, attempts=stream.attempts)
 
 
 class _Handed:
@@ -106,6 +130,7 @@ async def _one(
     upstream: Upstream, call: Call, turn: Turn | None, bounded: bool
 ) -> AsyncGenerator[Event | memoryview, None]:
     async with AsyncExitStack() as stack:
+        stack.enter_context(_span(call))
         if turn is None:
             caller = call.caller
             turn = await stack.enter_async_context(
@@ -115,7 +140,8 @@ async def _one(
             )
         else:
             stack.callback(turn.let_go)
-        stream = await stack.enter_async_context(turn.send(call))
+        stream = await stack.enter_async_context(turn.send(_traced(call)))
+        _tell(stream)
         async for item in stream:
             yield item
 

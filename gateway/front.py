@@ -15,9 +15,10 @@ from gateway.forms import Reader
 from gateway.intake import Intake
 from gateway.problems import encode, translate
 from gateway.state import GatewayState
-from services.errors import Unauthorized
+from services.errors import NotFound, Unauthorized
 
 _BEARER = b"bearer "
+_REFUSED = frozenset({401, 403, 429})
 
 
 class Front:
@@ -40,6 +41,8 @@ class Front:
         scope.update(self._tools)
         answer = _Answer(send)
         try:
+            if "\0" in path:
+                raise NotFound("No path has a null character.")
             if path.startswith("/v1/"):
                 await self._admit(scope, path, answer)
             door: ASGIApp = self._run if self._run.takes(path) else self._rest
@@ -49,7 +52,10 @@ class Front:
         except Exception as error:
             if answer.begun:
                 raise  # half an answer is out; only a broken connection can say that the rest will not come
-            status, headers, body = encode(translate(error), scope["request_id"])
+            refusal = translate(error)
+            if refusal.status in _REFUSED:
+                self._state.metrics.refused(refusal.slug)
+            status, headers, body = encode(refusal, scope["request_id"])
             await answer.send({"type": "http.response.start", "status": status, "headers": headers})
             await answer.send({"type": "http.response.body", "body": body})
 

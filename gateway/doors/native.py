@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from gateway import logs, telemetry
+from gateway import logs
 from gateway.answers import Answer, collect, picture_document
 from gateway.blobs import Blob
 from gateway.callers import Caller
@@ -113,6 +113,7 @@ class RunDoor:
                     name.decode("latin-1"): value.decode("latin-1")
                     for name, value in exchange.headers.items()
                 }
+                known["x-request-id"] = exchange.request_id
                 status, headers, body = await respond(state, ask, parts, exchange.caller, known)
                 await exchange.start(status, headers)
                 await exchange.write(body, more=False)
@@ -151,7 +152,6 @@ class RunDoor:
             caller=exchange.caller,
             deadline=exchange.deadline,
             request_id=exchange.request_id,
-            headers=telemetry.headers(),
         )
         logs.tell(service=call.service)
         work = asyncio.current_task()
