@@ -227,6 +227,7 @@ class Logs:
         # each of these says at info what our own lines say better
         for name in (
             "uvicorn.access",
+            "alembic",
             "alembic.runtime.plugins",
             "httpx",
             "httpcore",
