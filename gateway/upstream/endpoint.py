@@ -126,9 +126,8 @@ class Endpoint:
             self.reason = "loading its model"
 
     def went_down(self, reason: str) -> None:
-        """It cannot be reached. Calls that it has not answered yet are sent elsewhere, without their timeout."""
+        """It cannot be reached, or does not answer."""
         self.health, self.reason = "down", reason
-        self.abandon()
 
     def not_ready(self, reason: str) -> None:
         self.health, self.reason = "loading", reason
@@ -142,6 +141,7 @@ class Endpoint:
         self._unanswered.discard(timeout)
 
     def abandon(self) -> None:
+        """Calls that it has not answered yet time out now."""
         now = self._clock()
         for timeout in self._unanswered:
             if not timeout.expired():

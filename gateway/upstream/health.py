@@ -31,7 +31,7 @@ class Checker:
     def __init__(self, pool: Pool, endpoint: Endpoint, transport: Transport, interval: float) -> None:
         self._pool, self._endpoint, self._transport = pool, endpoint, transport
         self._interval = interval
-        self._patience = min(max(interval, 0.5), 2.0)
+        self._patience = min(max(interval, 1.0), 2.0)
         self._silences = 0
         self._silent_since = 0.0
         self.looked = asyncio.Event()
@@ -64,6 +64,8 @@ class Checker:
         except (ValueError, TypeError, AttributeError) as error:
             endpoint.went_down(f"its {DESCRIBE} cannot be read: {error}")
         self.looked.set()
+        if endpoint.health == "down":
+            self._pool.move_from(endpoint)
         if endpoint.health != before:
             log.info(
                 "%s at %s is %s: %s",

@@ -98,10 +98,15 @@ class Pool:
         if endpoint.leaving and not endpoint.in_flight and endpoint in self.endpoints:
             self.endpoints.remove(endpoint)
 
+    def move_from(self, endpoint: Endpoint) -> None:
+        """Sends elsewhere what an endpoint has not answered yet, if there is an elsewhere."""
+        if any(e is not endpoint and e.up for e in self.endpoints):
+            endpoint.abandon()
+
     def _breaker_changed(self, endpoint: Endpoint, state: BreakerState) -> None:
         self._observer.upstream_breaker(self.service, state)
         if state == "open":
-            endpoint.abandon()
+            self.move_from(endpoint)
             endpoint.look_again.set()
 
     # ── slots ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -238,15 +238,15 @@ async def test_two_thousand_calls_at_once_all_end_while_the_loop_stays_quick(
     pool = (
         await upstream({"caption": [stub_process]}, line_length=4096, first_byte_timeout=60, idle_timeout=60)
     ).pool("caption")
-    slowest, stop = 0.0, False
+    looks: list[float] = []
+    stop = False
 
     async def healthz() -> None:
         # in CPU seconds of this thread: how long the loop kept it waiting, whatever else this machine does
-        nonlocal slowest
         while not stop:
             began = time.thread_time()
             await asyncio.sleep(0.005)
-            slowest = max(slowest, time.thread_time() - began)
+            looks.append(time.thread_time() - began)
 
     watching = asyncio.create_task(healthz())
     most = 0
@@ -264,7 +264,7 @@ async def test_two_thousand_calls_at_once_all_end_while_the_loop_stays_quick(
     await watching
     assert kinds == ["done"] * 2000
     assert most >= 1999
-    assert slowest < 0.1
+    assert sorted(looks)[len(looks) * 99 // 100] < 0.1
 
 
 async def test_callers_of_a_dead_service_do_not_starve_those_of_a_live_one(stub, upstream, run, until):

@@ -277,3 +277,18 @@ async def test_calls_that_are_moved_from_an_endpoint_that_was_taken_out_cost_no_
     assert black.seen.calls > 50
     assert sum(isinstance(r, tuple) for r in results) == 120
     assert pool.status().in_flight == 0
+
+
+async def test_the_only_endpoint_of_a_service_keeps_its_calls_when_its_health_check_is_late(
+    stub, upstream, run, until
+):
+    service = await stub(hang="run")
+    pool = (await upstream({"caption": [service]})).pool("caption")
+    task = asyncio.create_task(run(pool))
+    await until(lambda: service.seen.calls == 1)
+    pool.endpoints[0].went_down("its health check was late")
+    pool.move_from(pool.endpoints[0])
+    await asyncio.sleep(0.1)
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
