@@ -17,7 +17,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.blobs import Blob, MemoryBlob, Spool
-from services.errors import Malformed, TooLarge, UnsupportedMedia
+from services.errors import BadInput, Malformed, TooLarge, UnsupportedMedia
 
 MAX_FIELD = 1 << 20
 MAX_PARTS = 64
@@ -121,12 +121,34 @@ class Reader:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = orjson.loads(data)
+        value = parse_json(data)
     except orjson.JSONDecodeError as error:
         raise Malformed(f"The body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
         raise Malformed("The body must be a JSON object.")
     return value
+
+
+def parse_json(text: bytes | str, path: str = "") -> Any:
+    """`orjson.loads`, and no null characters in what it gives: PostgreSQL keeps none, and no parameter needs one."""
+    value = orjson.loads(text)
+    mark: Any = b"\\u0000" if isinstance(text, bytes) else "\\u0000"
+    if mark in text:
+        _no_nulls(value, path)
+    return value
+
+
+def _no_nulls(value: Any, path: str) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise BadInput(f"{path or 'The body'} has a null character; leave it out.", field=path or None)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _no_nulls(name, path)
+            _no_nulls(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            _no_nulls(inner, f"{path}.{at}")
 
 
 class _Parts:
@@ -197,9 +219,14 @@ class _Parts:
             self._arrived.append(("" if unchosen else self._name, self._media_type, self._spool, None))
             return
         try:
-            self.form.fields[self._name] = self._text.decode()
+            text = self._text.decode()
         except UnicodeDecodeError as error:
             raise Malformed(f"The field {self._name!r} is not UTF-8 text.", field=self._name) from error
+        if "\0" in text:
+            raise BadInput(f"{self._name} has a null character; leave it out.", field=self._name)
+        if self._name in self.form.fields:
+            raise Malformed(f"The form has two fields named {self._name!r}.", field=self._name)
+        self.form.fields[self._name] = text
 
     def _end(self) -> None:
         self.ended = True

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from gateway.blobs import Blob, MemoryBlob, Spool
 from gateway.callers import Caller
-from gateway.forms import Form
+from gateway.forms import Form, parse_json
 from gateway.netguard import fetch_picture
 from gateway.problems import from_validation
 from gateway.settings import Settings
@@ -170,7 +170,7 @@ def _from_text(operation: type[Operation], name: str, value: Any) -> Any:
         return _ABSENT
     if kinds & {list, dict}:
         try:
-            return orjson.loads(value)
+            return parse_json(value, name)
         except orjson.JSONDecodeError as error:
             raise BadInput(f"{name} must be JSON text: {error}.", field=name) from error
     return value

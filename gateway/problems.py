@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route, Router
 
 from services.errors import (
     PROBLEM_JSON,
@@ -27,6 +29,7 @@ from services.errors import (
     TooLarge,
     TooManyRequests,
     Unauthorized,
+    Unavailable,
     UnsupportedMedia,
 )
 
@@ -34,28 +37,11 @@ log = logging.getLogger("darkroom.gateway")
 
 Responses = dict[int | str, dict[str, Any]]
 
-# what any call may be answered: the key, the rate, a fault of ours
-ANYWHERE = (Unauthorized, Forbidden, TooManyRequests, DarkroomError)
+# what any call may be answered: the key, the rate, a fault of ours, a database that is away
+ANYWHERE = (Unauthorized, Forbidden, TooManyRequests, DarkroomError, Unavailable)
 _BY_STATUS: dict[int, type[DarkroomError]] = {
     kind.status: kind
     for kind in (Malformed, Unauthorized, NotFound, MethodNotAllowed, TooLarge, UnsupportedMedia)
-}
-
-PROBLEM_SCHEMA: dict[str, Any] = {
-    "title": "Problem",
-    "type": "object",
-    "description": "What went wrong and what to do about it (RFC 9457).",
-    "required": ["type", "title", "status", "detail", "help"],
-    "properties": {
-        "type": {"type": "string", "description": "Stable; programs may match on it."},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "help": {"type": "string", "description": "What the reader can do."},
-        "field": {"type": "string", "description": "The parameter at fault."},
-        "retry_after": {"type": "number", "description": "Seconds after which to try again."},
-        "request_id": {"type": "string"},
-    },
 }
 
 
@@ -131,15 +117,30 @@ def install(app: FastAPI) -> None:
 
     async def answer(request: Request, error: Exception) -> Response:
         status, headers, body = encode(translate(error), request.scope.get("request_id", ""))
+        if status == MethodNotAllowed.status:
+            headers.append((b"allow", ", ".join(_allowed(app, request)).encode()))
         response = Response(body, status)
         response.raw_headers = headers
-        if (
-            isinstance(error, HTTPException)
-            and error.headers
-            and "allow" in {k.lower() for k in error.headers}
-        ):
-            response.headers["allow"] = {k.lower(): v for k, v in error.headers.items()}["allow"]
         return response
 
     for kind in (DarkroomError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """Every method of this path: of routes that share it, each would name its own alone."""
+    found: set[str] = set()
+    for route in _routes(app.router):
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return sorted(found)
+
+
+def _routes(router: Router) -> Iterator[BaseRoute]:
+    for route in router.routes:
+        # FastAPI keeps an included router as one route of its own
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from _routes(included)

@@ -7,7 +7,8 @@
     │   ├── UnknownModel 422
     │   ├── TooSlow 408         the request's body did not arrive in time
     │   ├── TooLarge 413
-    │   └── UnsupportedMedia 415
+    │   ├── UnsupportedMedia 415
+    │   └── BeyondTheEnd 416    a range of bytes that a picture does not have
     ├── Unauthorized 401
     ├── Forbidden 403
     ├── NotFound 404
@@ -117,6 +118,11 @@ class TooLarge(BadInput):
 class UnsupportedMedia(BadInput):
     slug, status, title = "unsupported-media", 415, "This content type is not understood"
     help = "Use multipart/form-data or application/json."
+
+
+class BeyondTheEnd(BadInput):
+    slug, status, title = "beyond-the-end", 416, "The picture is shorter than that"
+    help = "Ask for a range within the size that Content-Range tells."
 
 
 class Unauthorized(DarkroomError):

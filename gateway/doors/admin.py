@@ -53,7 +53,7 @@ class KeyList(Document):
 
 
 class KeyRequest(Document):
-    name: str = Field(min_length=1, max_length=120, examples=["studio"])
+    name: str = Field(min_length=1, max_length=120, pattern=_Word, examples=["studio"])
     scopes: list[Literal["use", "admin"]] = Field(["use"], min_length=1, max_length=2)
     rate: float = Field(0, ge=-1, lt=2**31, allow_inf_nan=False, description="Requests a second.")
     daily_pictures: Limit = 0

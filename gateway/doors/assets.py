@@ -15,10 +15,11 @@ from gateway.assets import Asset
 from gateway.documents import AssetDocument, AssetPage, SignedLink
 from gateway.doors.deps import State, Who
 from gateway.intake import HEAD, look, measure
-from gateway.problems import documented
+from gateway.problems import documented, encode
 from services.errors import (
     BadInput,
     BadPicture,
+    BeyondTheEnd,
     Malformed,
     NotFound,
     TooLarge,
@@ -96,7 +97,8 @@ async def index(
     state: State,
     who: Who,
     before: Annotated[
-        str | None, Query(max_length=64, description="Read on from here: `next` of the last page.")
+        str | None,
+        Query(max_length=64, pattern=r"^\w+$", description="Read on from here: `next` of the last page."),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> dict[str, Any]:
@@ -112,12 +114,12 @@ async def index(
     responses=documented(
         BadInput,
         NotFound,
+        BeyondTheEnd,
         Unavailable,
         also={
             200: {"description": "The picture.", "content": _PICTURE},
             206: {"description": "The part of it that Range asked for.", "content": _PICTURE},
             304: {"description": "It has not changed; it never does."},
-            416: {"description": "The picture is shorter than that."},
         },
     ),
 )
@@ -145,7 +147,12 @@ async def read(
         return Response(status_code=304, headers=headers)
     span = _span(request.headers.get("range", ""), asset.size)
     if span == "beyond":
-        return Response(status_code=416, headers={"content-range": f"bytes */{asset.size}"})
+        status, told, body = encode(
+            BeyondTheEnd(f"The picture has {asset.size} bytes.", field="Range"), request.scope["request_id"]
+        )
+        beyond = Response(body, status)
+        beyond.raw_headers = [*told, (b"content-range", f"bytes */{asset.size}".encode())]
+        return beyond
     start, end = span or (0, asset.size)
     headers["content-length"] = str(end - start)
     if span:

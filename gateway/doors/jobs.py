@@ -16,7 +16,8 @@ from gateway.callers import Caller
 from gateway.documents import JobDocument, JobPage, JobRequest, JobState
 from gateway.doors import sse
 from gateway.doors.deps import State, Who
-from gateway.forms import Form
+from gateway.forms import Form, parse_json
+from gateway.jobs.events import parse
 from gateway.jobs.job import Job
 from gateway.jobs.submit import Wishes, submit
 from gateway.netguard import check_address
@@ -95,16 +96,17 @@ async def create(
     try:
         wanted, operation = _request(form)
         logs.tell(operation=operation.name(), service=operation.service)
+        webhook = None
+        if wanted.webhook is not None:
+            webhook = str(wanted.webhook)
+            await check_address(webhook, field="webhook", allow_private=state.settings.webhook_allow_private)
         inner = Form(fields=wanted.params, files=form.files)
         ask, parts = await request.scope["darkroom.intake"].receive(operation, inner, who)
     except BaseException:
         form.discard()
         raise
-    webhook = None
-    if wanted.webhook is not None:
-        webhook = str(wanted.webhook)
-        await check_address(webhook, field="webhook", allow_private=state.settings.webhook_allow_private)
-    status, headers, body = await respond(state, ask, parts, who, request.headers, wanted.priority, webhook)
+    said = {**request.headers, "x-request-id": request.scope["request_id"]}
+    status, headers, body = await respond(state, ask, parts, who, said, wanted.priority, webhook)
     response = Response(body, status)
     response.raw_headers = headers
     return response
@@ -114,7 +116,7 @@ def _request(form: Form) -> tuple[JobRequest, type[Operation]]:
     fields = dict(form.fields)
     if form.text and "params" in fields:
         try:
-            fields["params"] = orjson.loads(fields["params"])
+            fields["params"] = parse_json(fields["params"], "params")
         except orjson.JSONDecodeError as error:
             raise BadInput(f"params must be JSON text: {error}.", field="params") from error
     try:
@@ -164,9 +166,10 @@ async def index(
     state: State,
     who: Who,
     job_state: Annotated[JobState | None, Query(alias="state")] = None,
-    operation: Annotated[str | None, Query(max_length=120)] = None,
+    operation: Annotated[str | None, Query(max_length=120, pattern=r"^[a-z0-9-]+$")] = None,
     before: Annotated[
-        str | None, Query(max_length=64, description="Read on from here: `next` of the last page.")
+        str | None,
+        Query(max_length=64, pattern=r"^\w+$", description="Read on from here: `next` of the last page."),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> dict[str, Any]:
@@ -218,7 +221,7 @@ async def cancel(job_id: str, state: State, who: Who) -> dict[str, Any]:
             200: {
                 "description": "Events accepted, progress, preview, result; done or error ends them. "
                 "`snapshot` tells where the job stands when earlier events are lost.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {"text/event-stream": {}},
             }
         },
     ),
@@ -231,6 +234,7 @@ async def events(
 ) -> StreamingResponse:
     """Follow a job; `Last-Event-ID` resumes after that event."""
     await _own(state, who, job_id)
+    parse(last_event_id)  # refused before the stream begins
 
     async def stream() -> AsyncIterator[bytes]:
         yield sse.KEEP_ALIVE

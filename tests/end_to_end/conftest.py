@@ -115,6 +115,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         started.stop()
 
 
+@pytest.fixture(scope="session")
+def begin_stack() -> Start:
+    """For fixtures that share a stack of their own settings; they stop it themselves."""
+    return start_stack
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts stacks of a test's own, and stops what it left running."""
