@@ -6,8 +6,11 @@ import pytest
 
 from services.errors import DarkroomError, ServiceFault, family, from_problem
 
+# without those that only word their help differently, wherever a module that was imported has one
+KINDS = [kind for kind in family() if "slug" in vars(kind)]
 
-@pytest.mark.parametrize("kind", family(), ids=lambda kind: kind.slug)
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.slug)
 def test_a_problem_becomes_the_same_error_again(kind: type[DarkroomError]) -> None:
     error = kind("What happened.", field="image", retry_after=2.5, help="Do this.", request_id="abc")
     again = from_problem(error.problem())
@@ -15,7 +18,7 @@ def test_a_problem_becomes_the_same_error_again(kind: type[DarkroomError]) -> No
     assert again.problem() == error.problem()
 
 
-@pytest.mark.parametrize("kind", family(), ids=lambda kind: kind.slug)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.slug)
 def test_a_bare_error_says_what_it_is_and_what_to_do(kind: type[DarkroomError]) -> None:
     document = kind().problem()
     assert document["type"].startswith("urn:darkroom:problem:")
@@ -27,7 +30,7 @@ def test_a_bare_error_says_what_it_is_and_what_to_do(kind: type[DarkroomError]) 
 
 
 def test_no_two_errors_share_a_type() -> None:
-    slugs = [kind.slug for kind in family()]
+    slugs = [kind.slug for kind in KINDS]
     assert len(set(slugs)) == len(slugs)
 
 
