@@ -22,6 +22,8 @@ from gateway.settings import Settings
 TICK = 0.05
 DEFAULT_URL = "http://127.0.0.1:8080"  # where the command looks when it is told nothing
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # before each restart; after the last the supervisor gives that process up
+SAME_ORDER = 0.5  # seconds within which a second signal says nothing new
+REMIND = 20.0  # seconds between two words on what is still waited for
 REFUSED = (USAGE, 3)  # 3 is uvicorn's word for an application that did not want to start
 CALM = 60.0  # seconds after which a crash is forgotten
 
@@ -50,7 +52,8 @@ class Supervisor:
     def __init__(self, settings: Settings, processes: Processes, specs: list[Spec]) -> None:
         self._settings, self._processes, self._specs = settings, processes, specs
         self._children: list[Child] = []
-        self._signals = 0
+        self._signalled_at: float | None = None
+        self._hurry = False
         self._failed = False
 
     def run(self) -> int:
@@ -72,14 +75,19 @@ class Supervisor:
         return FAILED if self._failed else 0
 
     def _signalled(self, _kind: int, _frame: FrameType | None) -> None:
-        self._signals += 1
+        now = time.monotonic()
+        if self._signalled_at is None:
+            self._signalled_at = now
+        # wrappers like timeout(1) send one order twice at once; a person who is in a hurry takes longer
+        self._hurry = self._hurry or now - self._signalled_at > SAME_ORDER
 
     def _told_to_stop(self) -> bool:
-        return self._signals > 0 or self._failed or make_was_interrupted()
+        return self._signalled_at is not None or self._failed or make_was_interrupted()
 
     # ── until ready ────────────────────────────────────────────────────────────────────────────────────
 
     def _wait_until_ready(self, began: float) -> bool:
+        remind = began + REMIND
         with err().status(self._waiting(), spinner="dots") as shown:
             while not self._told_to_stop():
                 self._mend()
@@ -87,6 +95,9 @@ class Supervisor:
                 if all(child.is_ready for child in self._children):
                     return True
                 shown.update(self._waiting())
+                if time.monotonic() > remind:
+                    say(self._waiting())
+                    remind += REMIND
                 time.sleep(TICK)
         return False
 
@@ -165,13 +176,12 @@ class Supervisor:
         if not self._children:
             return
         say("Stopping.")
-        signals = self._signals
         killed = []
         for group in (
             [child for child in self._children if child.spec.name == GATEWAY],
             [child for child in self._children if child.spec.name != GATEWAY],
         ):
-            killed += self._processes.stop(group, hurry=lambda: self._signals > signals)
+            killed += self._processes.stop(group, hurry=lambda: self._hurry)
         if killed:
             say(f"{' and '.join(killed)} did not stop in time and had to be killed.")
         say("Everything has stopped.")

@@ -210,7 +210,9 @@ def test_make_up_ends_quietly_on_ctrl_c(tmp_path: Path, send: Any) -> None:
         while "Ready in" not in said.read_text() and make.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         send(make.pid, signal.SIGINT)
-        assert make.wait(30) in (0, 130, -signal.SIGINT)
+        assert make.wait(40) in (0, 130, -signal.SIGINT), said.read_text()
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"It did not stop:\n{said.read_text()}{(data / 'logs' / 'cleanup.log').read_text()}")
     finally:
         if make.poll() is None:
             os.killpg(make.pid, signal.SIGKILL)
