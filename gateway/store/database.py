@@ -186,8 +186,6 @@ def _translated() -> Iterator[None]:
         yield
     except (IntegrityError, ProgrammingError, DataError):
         raise  # a mistake of ours, not of the database
-    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-        raise _Refused(f"The database refuses us: {error}") from error
     except (
         DBAPIError,
         PoolTimeout,
@@ -196,8 +194,15 @@ def _translated() -> Iterator[None]:
         sqlite3.Error,
         OSError,
     ) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
-        raise Unavailable(f"The database does not answer: {reason[0]}", retry_after=1) from error
+        origin = getattr(error, "orig", None) or error
+        driver = getattr(origin, "driver_exception", None) or origin  # what asyncpg itself raised
+        reason = (str(driver).splitlines() or [type(driver).__name__])[0]
+        if isinstance(driver, _REFUSALS):
+            raise _Refused(f"The database refuses us: {reason}") from error
+        raise Unavailable(f"The database does not answer: {reason}", retry_after=1) from error
+
+
+_REFUSALS = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 
 class _Refused(Unavailable):

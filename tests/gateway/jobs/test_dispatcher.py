@@ -267,6 +267,7 @@ async def test_a_chain_hands_its_picture_on_and_shows_only_the_last(begin: Begin
     assert kinds == ["accepted", "progress", "progress", "result", "done"]
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 async def test_a_restart_of_postgres_in_the_middle_loses_no_job_and_doubles_none(
     postgres: Any, settings: Settings, stub: Any
