@@ -163,8 +163,10 @@ class Stream:
         assert self._answer is not None
         now, deadline = self._loop.time(), self._call.deadline
         try:
-            async with asyncio.timeout_at(min(deadline, now + self._pool.idle_timeout)):
-                piece = await self._answer.piece()
+            piece = self._answer.at_hand()
+            if not piece:
+                async with asyncio.timeout_at(min(deadline, now + self._pool.idle_timeout)):
+                    piece = await self._answer.piece()
         except TimeoutError:
             if self._loop.time() >= deadline:
                 raise DeadlineExceeded("The work took longer than its deadline.") from None

@@ -56,8 +56,15 @@ class Answer:
         self.headers: Mapping[str, str] = response.headers
         self.content_type = response.headers.get("content-type", "")
 
+    def at_hand(self) -> bytes:
+        """What has arrived and was not read yet; empty when there is nothing, which need not be the end."""
+        try:
+            return self._stream.read_now()  # type: ignore[no-any-return]
+        except _FOREIGN as error:
+            raise ours(error) from error
+
     async def piece(self) -> bytes:
-        """What has arrived; empty at the end."""
+        """What arrives next; empty at the end."""
         try:
             return await self._stream.read_any()  # type: ignore[no-any-return]
         except _FOREIGN as error:
@@ -162,6 +169,9 @@ class _AnswerStream(httpx.AsyncByteStream):
     @property
     def at_end(self) -> bool:
         return self._content.at_eof()
+
+    def read_now(self) -> bytes:
+        return self._content.read_nowait()
 
     async def read_any(self) -> bytes:
         return await self._content.readany()
