@@ -95,7 +95,12 @@ def main() -> None:
         sys.exit(stop.code)
     except DarkroomError as error:
         where = f"{error.field}: " if error.field else ""
-        sys.stderr.write(f"{where}{error.detail}\n{error.what_to_do}\n")
+        advice = (
+            "Set DARKROOM_KEY to a key; `darkroom keys create` makes one."
+            if error.status == 401
+            else error.what_to_do
+        )
+        sys.stderr.write(f"{where}{error.detail}\n{advice}\n")
         sys.exit(FAILED)
     except BrokenPipeError:
         sys.exit(FAILED)  # whoever read our answer has had enough of it

@@ -158,6 +158,25 @@ def test_the_doctor_finds_the_running_stack_well(stack: Any) -> None:
     assert "OK   cleanup" in done.stdout
 
 
+@pytest.mark.slow
+def test_keys_are_managed_through_the_gateway_where_an_address_is_given(start: Any) -> None:
+    stack = start("gateway")
+    stack.wait(lambda: "Darkroom is ready" in stack.said)
+
+    def call(*words: str, key: str = "") -> subprocess.CompletedProcess[str]:
+        env = os.environ | {"DARKROOM_URL": stack.url, "DARKROOM_KEY": key}
+        return subprocess.run([DARKROOM, *words], capture_output=True, text=True, timeout=60, env=env)
+
+    admin = call("keys", "create", "boss", "--scope", "admin", "--days", "2").stdout.strip()
+    user = call("keys", "create", "app", "--rate", "3", key=admin).stdout.strip()
+    assert "DARKROOM_KEY" in call("keys", "list").stderr
+    assert call("keys", "list", key=user).returncode == 1
+    assert call("operations", key=user).returncode == 0
+    assert "app\tuse\t3/s\tlive" in call("keys", "list", key=admin).stdout
+    assert call("keys", "revoke", "app", key=admin).returncode == 0
+    assert "app\tuse\t3/s\trevoked" in call("keys", "list", key=admin).stdout
+
+
 @pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_the_examples_of_the_python_page_run(stack: Any, here: Path, code: str) -> None:
     env = os.environ | {"DARKROOM_URL": stack.url}
