@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import importlib.util
+import io
 import shutil
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import Image
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +76,11 @@ def _beside(name: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def png() -> bytes:
+    """A small picture."""
+    out = io.BytesIO()
+    Image.new("RGB", (32, 32), (200, 40, 40)).save(out, "PNG")
+    return out.getvalue()
