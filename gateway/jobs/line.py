@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Table, and_, case, func, literal_column, select, update
@@ -15,8 +16,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.jobs.job import Job, Outcome, new_id
-from gateway.store.tables import jobs, lanes, lines, webhooks
+from gateway.store.tables import jobs, lanes, lines, usage, webhooks
 from services.errors import DarkroomError, ServiceFault
+from services.operations import OPERATIONS
 
 COLUMNS = [jobs.c[f.name] for f in fields(Job)]
 # Written out, not bound: a partial index serves a query only where its condition is to be read in its text.
@@ -134,6 +136,8 @@ async def end(conn: AsyncConnection, job: Job, outcome: Outcome) -> Job:
         )
     ).one()
     await conn.execute(update(lanes).where(_lane(job)).values(unfinished=lanes.c.unfinished - 1))
+    if outcome.state != "succeeded":
+        await _give_back(conn, job)
     if job.webhook:
         await conn.execute(
             webhooks.insert(),
@@ -148,6 +152,17 @@ async def end(conn: AsyncConnection, job: Job, outcome: Outcome) -> Job:
             },
         )
     return to_job(row)
+
+
+async def _give_back(conn: AsyncConnection, job: Job) -> None:
+    """The pictures that were counted for its key when it was submitted, and that it did not make."""
+    operation = OPERATIONS.get(job.operation)
+    if operation is None or operation.answers != "pictures":
+        return
+    day = datetime.fromtimestamp(job.created_at, UTC).strftime("%Y-%m-%d")
+    counted = and_(usage.c.key_id == job.owner, usage.c.day == day)
+    unmade = int(job.params.get("count", 1))
+    await conn.execute(update(usage).where(counted).values(pictures=usage.c.pictures - unmade))
 
 
 async def next_lane(conn: AsyncConnection, service: str) -> Row[Any] | None:
