@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
+import time
 from types import FrameType
 
 import uvicorn
@@ -13,10 +14,12 @@ from pydantic import ValidationError
 
 from gateway.app import Gateway
 from gateway.keys import StartRefused
+from gateway.protocol import Protocol
 from gateway.settings import Settings
 from services.errors import DarkroomError
 
 BACKLOG = 4096
+LAST_WORDS = 2  # seconds for answers that are being written when the drain is over
 
 
 class Server(uvicorn.Server):
@@ -27,6 +30,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._gateway = gateway
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._signalled = False
         self.refused: Exception | None = None
 
     async def startup(self, sockets: object = None) -> None:
@@ -40,16 +44,39 @@ class Server(uvicorn.Server):
         # what is alive now stays: the collector need not look at it again at every turn
         gc.collect()
         gc.freeze()
-        gc.set_threshold(20_000, 20, 100)  # with 2,000 calls in flight a full collection stops the loop for 100 ms
+        gc.set_threshold(
+            20_000, 20, 100
+        )  # with 2,000 calls in flight a full collection stops the loop for 100 ms
 
     async def shutdown(self, sockets: object = None) -> None:
         await super().shutdown(sockets)  # type: ignore[arg-type]
         await self._gateway.stop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._gateway.begin_drain)
-        super().handle_exit(sig, frame)
+        """The first signal begins the drain, and the port stays open until it ends: /readyz has to say so there."""
+        if self._loop is None:
+            super().handle_exit(sig, frame)
+        elif self._signalled:
+            self._loop.call_soon_threadsafe(self._hurry)
+        else:
+            self._signalled = True
+            self._loop.call_soon_threadsafe(self._begin_drain)
+
+    def _begin_drain(self) -> None:
+        began = time.monotonic()
+
+        def drained(_: object) -> None:
+            # what is no call to a service (an upload, a download) has the rest of the time
+            left = self._gateway.settings.drain - (time.monotonic() - began)
+            self.config.timeout_graceful_shutdown = max(LAST_WORDS, round(left))
+            self.should_exit = True
+
+        self._gateway.begin_drain().add_done_callback(drained)
+
+    def _hurry(self) -> None:
+        """A second signal."""
+        self._gateway.begin_drain().cancel()
+        self.should_exit = self.force_exit = True
 
 
 def serve(settings: Settings) -> int:
@@ -59,7 +86,7 @@ def serve(settings: Settings) -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -69,7 +96,6 @@ def serve(settings: Settings) -> int:
         proxy_headers=False,  # guard.py does it, for trusted proxies only
         backlog=BACKLOG,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(settings.drain) + 5,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,
     )
