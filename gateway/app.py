@@ -117,22 +117,26 @@ class Gateway:
         await self._retention.start()
         log.info("ready to answer on %s:%d", self.settings.host, self.settings.port)
 
-    def begin_drain(self) -> None:
+    def begin_drain(self) -> asyncio.Task[None]:
         """SIGTERM came: say so in /readyz, hand jobs back, end event streams; calls in flight may finish."""
         if self._ending is None:
             self.state.draining = True
             self._ending = asyncio.get_running_loop().create_task(self._drain())
+        return self._ending
 
     async def _drain(self) -> None:
         log.info("shutting down: calls in flight have %g s to finish", self.settings.drain)
-        await self._dispatcher.stop()
-        await self.state.events.close()
-        await self.state.upstream.drain(self.settings.drain)
+        calls = asyncio.create_task(self.state.upstream.drain(self.settings.drain))
+        try:
+            await self._dispatcher.stop()
+            await self.state.events.close()
+            await calls
+        finally:
+            calls.cancel()
 
     async def stop(self) -> None:
-        self.begin_drain()
-        if self._ending is not None:
-            await self._ending
+        await asyncio.wait([self.begin_drain()])
+        await self._dispatcher.stop(0)  # of a gateway that was stopped while it started
         await self._retention.stop()
         await self._webhooks.stop()
         state = self.state

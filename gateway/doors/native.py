@@ -30,7 +30,14 @@ from gateway.intake import Intake, draw_seed
 from gateway.problems import encode
 from gateway.state import GatewayState
 from gateway.upstream.call import Call
-from services.errors import BadUpstream, DarkroomError, DeadlineExceeded, MethodNotAllowed, TooSlow
+from services.errors import (
+    BadUpstream,
+    DarkroomError,
+    DeadlineExceeded,
+    Draining,
+    MethodNotAllowed,
+    TooSlow,
+)
 from services.frames import Event
 from services.operations import OPERATIONS, Encoded, Operation
 
@@ -38,6 +45,7 @@ Headers = list[tuple[bytes, bytes]]
 
 PREFIX = "/v1/"
 NO_STORE = (b"cache-control", b"no-store")
+GRACE = 0.5  # seconds after the deadline: what runs out of time on the way says itself why
 
 
 class ClientGone(Exception):
@@ -169,12 +177,14 @@ class RunDoor:
         try:
             if want.form == "events":
                 return await self._events(call, exchange)
-            async with asyncio.timeout_at(exchange.deadline):
+            async with asyncio.timeout_at(exchange.deadline + GRACE):
                 return await (self._bytes if want.form == "bytes" else self._document)(call, exchange)
         except asyncio.CancelledError:
-            if not gone:
+            if not gone and not self._state.draining:
                 raise
             work.uncancel()
+            if not gone:
+                raise Draining("This gateway shut down before the call was done.", retry_after=5) from None
             raise ClientGone from None
         except TimeoutError as error:
             raise DeadlineExceeded(f"{ask.name()} was not done within the call's deadline.") from error
@@ -230,7 +240,7 @@ class RunDoor:
                     await exchange.write(encode_event("result", answer.pictures[-1]), more=True)
 
         try:
-            async with asyncio.timeout_at(exchange.deadline), self._stream(call) as stream:
+            async with asyncio.timeout_at(exchange.deadline + GRACE), self._stream(call) as stream:
                 await collect(stream, self._keeper(call), answer, tell)
             await exchange.write(encode_event("done", answer.document(call, exchange.began)), more=False)
         except DarkroomError as error:

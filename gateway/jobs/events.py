@@ -62,6 +62,8 @@ class Follower(ABC):
 
     def __init__(self, look: Look, base: str = "") -> None:
         self._look, self._base = look, base
+        self._pauses: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @abstractmethod
     async def _read(self, job_id: str, after: Position) -> Page: ...
@@ -95,8 +97,30 @@ class Follower(ABC):
             quiet = 0 if page.events else quiet + 1
             if quiet > 1:
                 yield None
-            await self._pause(job_id, position, _QUIET[min(quiet, len(_QUIET) - 1)])
+            await self._rest(job_id, position, _QUIET[min(quiet, len(_QUIET) - 1)])
+            if self._closed:
+                return  # the gateway shuts down; another, or the next, goes on after the last id
             page = await self._read(job_id, position)
+
+    async def _rest(self, job_id: str, after: Position, seconds: float) -> None:
+        """A pause that `close` ends."""
+        if self._closed:
+            return
+        pause = asyncio.create_task(self._pause(job_id, after, seconds))
+        self._pauses.add(pause)
+        try:
+            await asyncio.wait([pause])
+            if not pause.cancelled():
+                pause.result()
+        finally:
+            self._pauses.discard(pause)
+            pause.cancel()
+
+    async def close(self) -> None:
+        """Every follower's stream ends."""
+        self._closed = True
+        for pause in list(self._pauses):
+            pause.cancel()
 
 
 def _state(job: Job) -> tuple[Any, ...]:
@@ -193,5 +217,6 @@ class MemoryEvents(Follower):
             return
 
     async def close(self) -> None:
+        await super().close()
         self._jobs.clear()
         self._size = 0

@@ -103,6 +103,7 @@ class RedisEvents(Follower):
                 return
 
     async def close(self) -> None:
+        await super().close()
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
 
