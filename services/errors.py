@@ -8,6 +8,7 @@
     │   ├── TooSlow 408         the request's body did not arrive in time
     │   ├── TooLarge 413
     │   ├── UnsupportedMedia 415
+    │   ├── HeadTooLarge 431
     │   └── BeyondTheEnd 416    a range of bytes that a picture does not have
     ├── Unauthorized 401
     ├── Forbidden 403
@@ -118,6 +119,11 @@ class TooLarge(BadInput):
 class UnsupportedMedia(BadInput):
     slug, status, title = "unsupported-media", 415, "This content type is not understood"
     help = "Use multipart/form-data or application/json."
+
+
+class HeadTooLarge(BadInput):
+    slug, status, title = "head-too-large", 431, "The request's headers are too large"
+    help = "Send fewer and shorter headers."
 
 
 class BeyondTheEnd(BadInput):

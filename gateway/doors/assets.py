@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from gateway.answers import instant
 from gateway.assets import Asset
 from gateway.documents import AssetDocument, AssetPage, SignedLink
-from gateway.doors.deps import State, Who
+from gateway.doors.deps import State, Who, arriving
 from gateway.intake import HEAD, look, measure
 from gateway.problems import documented, encode
 from services.errors import (
@@ -64,13 +64,15 @@ async def upload(request: Request, response: Response, state: State, who: Who) -
     """Keep a picture: as the body itself, or as the one file of a form."""
     reader, content_type = request.scope["darkroom.reader"], request.headers.get("content-type", "")
     if content_type.startswith("multipart/"):
-        form = await reader.form(content_type, request.stream())
+        async with arriving(state):
+            form = await reader.form(content_type, request.stream())
         if len(form.files) != 1 or form.fields:
             form.discard()
             raise BadInput("Send a form with one file part and nothing else.", field="file")
         field, blob = next(iter(form.files.items()))
     elif content_type.startswith("image/") or content_type == "application/octet-stream":
-        field, blob = "body", await reader.blob(content_type, request.stream())
+        async with arriving(state):
+            field, blob = "body", await reader.blob(content_type, request.stream())
     else:
         raise UnsupportedMedia(
             "Send the picture as multipart/form-data, or as a body of type image/png and the like."

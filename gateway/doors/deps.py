@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from gateway.callers import Caller
 from gateway.state import GatewayState
+from services.errors import TooSlow
 
 
 def state(request: Request) -> GatewayState:
@@ -18,6 +22,16 @@ def state(request: Request) -> GatewayState:
 def caller(request: Request) -> Caller:
     found: Caller = request.scope["caller"]
     return found
+
+
+@contextlib.asynccontextmanager
+async def arriving(state: GatewayState) -> AsyncIterator[None]:
+    """Around whatever reads a request's body: it has as long as a synchronous call may take."""
+    try:
+        async with asyncio.timeout(state.settings.deadline):
+            yield
+    except TimeoutError as error:
+        raise TooSlow(f"The request's body did not arrive within {state.settings.deadline:g} s.") from error
 
 
 State = Annotated[GatewayState, Depends(state)]

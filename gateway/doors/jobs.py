@@ -15,8 +15,9 @@ from gateway.blobs import Blob
 from gateway.callers import Caller
 from gateway.documents import JobDocument, JobPage, JobRequest, JobState
 from gateway.doors import sse
-from gateway.doors.deps import State, Who
+from gateway.doors.deps import State, Who, arriving
 from gateway.forms import Form, parse_json
+from gateway.jobs.ended import tell_end
 from gateway.jobs.events import parse
 from gateway.jobs.job import Job
 from gateway.jobs.submit import Wishes, submit
@@ -90,9 +91,10 @@ async def create(
     ] = None,
 ) -> Response:
     """Submit a job: it is committed when this answers."""
-    form = await request.scope["darkroom.reader"].form(
-        request.headers.get("content-type", ""), request.stream()
-    )
+    async with arriving(state):
+        form = await request.scope["darkroom.reader"].form(
+            request.headers.get("content-type", ""), request.stream()
+        )
     try:
         wanted, operation = _request(form)
         logs.tell(operation=operation.name(), service=operation.service)
@@ -207,7 +209,10 @@ async def cancel(job_id: str, state: State, who: Who) -> dict[str, Any]:
     job = await _own(state, who, job_id)
     if job.final and job.state != "cancelled":
         raise Conflict(f"The job has {job.state}; there is nothing left to cancel.")
-    return (await state.queue.cancel(job_id) or job).document(state.settings.root_path)
+    after = await state.queue.cancel(job_id) or job
+    if after.final and not job.final:  # it waited; a running one is ended by whoever runs it
+        await tell_end(state, after)
+    return after.document(state.settings.root_path)
 
 
 @router.get(
