@@ -22,7 +22,7 @@ from gateway.answers import Answer, collect, picture_document
 from gateway.blobs import Blob
 from gateway.callers import Caller
 from gateway.chain import run_chain
-from gateway.jobs.events import ending
+from gateway.jobs.ended import tell_end
 from gateway.jobs.job import Claim, Job, Outcome
 from gateway.state import GatewayState
 from gateway.upstream import Call, Turn
@@ -221,15 +221,9 @@ class Attempt:
             log.warning("%s ended after its lease was lost; what it made is dropped", job.id)
             await self._forget()
             return
-        if job.attempt > 1:
-            await discard_results(self._state, job, [picture["id"] for picture in outcome.pictures])
-        metrics = self._state.metrics
-        metrics.job_ended(job.operation, outcome.state, time.time() - job.created_at)
-        metrics.pictures(job.operation, len(outcome.pictures))
         ended = await self._patiently(lambda: queue.get(job.id))
         if ended is not None:
-            last = ending(ended, self._state.settings.root_path)
-            await self._append(last.kind, last.data)
+            await tell_end(self._state, ended)
 
     async def _put_back(self, error: DarkroomError, *, costs_attempt: bool) -> None:
         queue, job = self._state.queue, self.job
@@ -243,10 +237,7 @@ class Attempt:
         if after is None:
             return
         if after.final:
-            await discard_results(self._state, after, [])
-            self._state.metrics.job_ended(job.operation, after.state, time.time() - job.created_at)
-            last = ending(after, self._state.settings.root_path)
-            await self._append(last.kind, last.data)
+            await tell_end(self._state, after)
         else:
             if costs_attempt:
                 self._state.metrics.job_ended(job.operation, "retried", time.time() - job.created_at)
@@ -272,14 +263,6 @@ class Attempt:
                 if asyncio.get_running_loop().time() > until:
                     raise
             await asyncio.sleep(0.5)
-
-
-async def discard_results(state: GatewayState, job: Job, but: list[str]) -> None:
-    """Of a job that has ended: delete what attempts left behind that were killed; what cannot be deleted expires."""
-    try:
-        await state.assets.discard_results(job.id, but=but)
-    except DarkroomError as error:
-        log.warning("pictures of %s could not be deleted: %s", job.id, error.detail)
 
 
 def _may_help(error: DarkroomError) -> bool:

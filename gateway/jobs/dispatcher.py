@@ -10,10 +10,9 @@ import asyncio
 import logging
 import os
 import socket
-import time
 
-from gateway.jobs.attempt import Attempt, discard_results
-from gateway.jobs.events import ending
+from gateway.jobs.attempt import Attempt
+from gateway.jobs.ended import tell_end
 from gateway.state import GatewayState
 from gateway.upstream import Pool
 from services.errors import DarkroomError, Unavailable
@@ -124,10 +123,7 @@ class Dispatcher:
             try:
                 for job in await state.queue.sweep():
                     if job.final:
-                        await discard_results(state, job, [])
-                        last = ending(job, state.settings.root_path)
-                        await state.events.append(job.id, job.attempt, last.kind, last.data)
-                        state.metrics.job_ended(job.operation, job.state, time.time() - job.created_at)
+                        await tell_end(state, job)
             except Unavailable as error:
                 state.metrics.fault("database")
                 log.warning("the queue could not be swept: %s", error.detail)
