@@ -55,8 +55,8 @@ def as_fast_as_it_goes(url: str, request: Request, *, concurrency: int, seconds:
             f'local f = io.open("{body}", "rb")\nwrk.method = "POST"\nwrk.body = f:read("*a")\nf:close()\n{headers}'
         )
         said = subprocess.run(
-            ["taskset", "-c", str(core), "wrk", "-t1", f"-c{concurrency}", f"-d{max(1, round(seconds))}s", "--timeout", "30s",
-             "--latency", "-s", str(script), url + request.path],
+            ["taskset", "-c", str(core), "wrk", "-t1", f"-c{concurrency}", f"-d{max(1, round(seconds))}s",
+             "--timeout", "30s", "--latency", "-s", str(script), url + request.path],
             capture_output=True, text=True, check=True, timeout=seconds + 60,
         ).stdout  # fmt: skip
     failed = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", said))
