@@ -21,6 +21,7 @@ from services.errors import BadInput, Malformed, TooLarge, UnsupportedMedia
 
 MAX_FIELD = 1 << 20
 MAX_PARTS = 64
+MAX_NAME = 200
 INLINE_JSON = 64 * 1024
 _LARGE_JSON_AT_ONCE = 4
 
@@ -196,6 +197,8 @@ class _Parts:
         if b"name" not in options:
             raise Malformed("A part of the form has no name.")
         self._name = options[b"name"].decode("utf-8", "replace")
+        if len(self._name) > MAX_NAME:
+            raise Malformed(f"A part of the form has a name of more than {MAX_NAME} characters.")
         self._media_type = self._headers.get(b"content-type", b"").decode("latin-1")
         filename = options.get(b"filename")
         self._filename = filename

@@ -137,6 +137,12 @@ def validated(operation: type[Operation], form: Form, given: Mapping[str, Any]) 
     for name in form.files:
         if name in own:
             fields.setdefault(name, f"part:{name}")
+    for name in form.files.keys() - own.keys():
+        meant = difflib.get_close_matches(name, own.keys() - fields.keys(), 1)
+        if meant:
+            raise BadInput(
+                f"{operation.name()} has no picture {name!r}. Did you mean {meant[0]!r}?", field=name
+            )
     for name, value in given.items():
         if name in operation.model_fields:
             fields.setdefault(name, value)
@@ -144,7 +150,7 @@ def validated(operation: type[Operation], form: Form, given: Mapping[str, Any]) 
         if name not in operation.model_fields:
             close = difflib.get_close_matches(name, operation.model_fields, 1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise BadInput(f"{operation.name()} has no parameter {name!r}.{hint}", field=name)
+            raise BadInput(f"{operation.name()} has no parameter {name[:80]!r}.{hint}", field=name[:80])
     try:
         ask = operation.model_validate(fields)
     except ValidationError as error:

@@ -37,6 +37,8 @@ log = logging.getLogger("darkroom.gateway")
 
 Responses = dict[int | str, dict[str, Any]]
 
+MOST_TOLD = 16  # mistakes that one answer lists
+
 # what any call may be answered: the key, the rate, a fault of ours, a database that is away
 ANYWHERE = (Unauthorized, Forbidden, TooManyRequests, DarkroomError, Unavailable)
 _BY_STATUS: dict[int, type[DarkroomError]] = {
@@ -64,8 +66,8 @@ def from_validation(
 ) -> BadInput:
     """The first mistake as the problem's field and detail, and all of them under `errors`."""
     found = []
-    for item in error.errors():
-        path = [str(part) for part in item["loc"] if not str(part).startswith("function-")]
+    for item in error.errors()[:MOST_TOLD]:
+        path = [str(part)[:80] for part in item["loc"] if not str(part).startswith("function-")]
         if path and path[0] in ("body", "query", "path", "header"):
             path = path[1:]
         found.append({"field": ".".join([*prefix, *path]), "detail": _sentence(item)})

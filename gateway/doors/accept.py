@@ -12,6 +12,7 @@ from services.operations import Format, Operation
 
 Form = Literal["bytes", "json", "events"]
 _PICTURES: dict[str, Format] = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+LONGEST = 1000  # characters of such a header that are read; what is read is kept in a cache
 _WAIT = re.compile(r"wait=\"?(\d+(?:\.\d+)?)\"?$")
 
 
@@ -51,7 +52,7 @@ def _ranked(accept: str) -> tuple[str, ...]:
 def wanted(accept: str, ask: Operation) -> Wanted:
     """The first of the accepted kinds that this operation can answer with."""
     pictures = ask.answers == "pictures"
-    for kind in _ranked(accept or "*/*"):
+    for kind in _ranked(accept[:LONGEST] or "*/*"):
         if kind == "text/event-stream":
             return Wanted("events")
         if kind in ("application/json", "application/*"):
@@ -72,9 +73,13 @@ def wanted(accept: str, ask: Operation) -> Wanted:
     raise NotAcceptable(f"{ask.name()} can be answered as {offers}.")
 
 
-@lru_cache(256)
 def preference(prefer: str) -> Preference:
     """RFC 7240: `respond-async` makes a job of the call, `wait=SECONDS` shortens its deadline."""
+    return _preference(prefer[:LONGEST])
+
+
+@lru_cache(256)
+def _preference(prefer: str) -> Preference:
     asynchronous, wait = False, None
     for part in (piece.strip() for piece in prefer.lower().split(",")):
         if part == "respond-async":
