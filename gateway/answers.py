@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from gateway.assets import Asset
 from gateway.upstream.call import Call
 from services.errors import BadUpstream
@@ -27,13 +29,13 @@ class Answer:
 
     def document(self, call: Call, began: float) -> dict[str, Any]:
         """The job document of a synchronous call, of which no row is kept."""
-        now = time.time()
+        now, start = time.time(), instant(began)
         return {
             "id": f"call_{secrets.token_hex(12)}",
             "operation": call.ask.name(),
             "service": call.service,
             "state": "succeeded",
-            "params": call.ask.model_dump(mode="json", exclude_none=True),
+            "params": orjson.Fragment(call.ask_json()),
             "priority": 0,
             "attempt": 1,
             "attempts_allowed": 1,
@@ -42,8 +44,8 @@ class Answer:
             "pictures": self.pictures,
             "data": self.data,
             "error": None,
-            "created_at": instant(began),
-            "started_at": instant(began),
+            "created_at": start,
+            "started_at": start,
             "finished_at": instant(now),
             "timing": {**self.timing, "total_ms": round((now - began) * 1000, 1)},
             "webhook": None,

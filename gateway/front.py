@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import logs
 from gateway.callers import Caller
-from gateway.doors.native import ClientGone, RunDoor
+from gateway.doors.native import RunDoor
+from gateway.doors.watch import ClientGone
 from gateway.forms import Reader
 from gateway.intake import Intake
 from gateway.problems import encode, translate

@@ -58,6 +58,7 @@ class Operation(BaseModel):
             OPERATIONS[cls.name()] = cls
 
     @classmethod
+    @cache
     def name(cls) -> str:
         """`RemoveBackground` is called `remove-background` by every door."""
         return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
@@ -89,6 +90,7 @@ class Operation(BaseModel):
         return frozenset([cls.digest(), *ledger().get(cls.name(), [])])
 
     @classmethod
+    @cache
     def picture_fields(cls) -> dict[str, type[Picture]]:
         """The fields of this operation that hold one picture each, by name."""
         found = {}

@@ -17,63 +17,59 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 
-def application(upstream: str, client: str) -> Starlette:
-    held: dict[str, aiohttp.ClientSession | httpx.AsyncClient] = {}
+class PassOn:
+    """By aiohttp: plain ASGI below Starlette's routing, since a StreamingResponse would cost it a task group a call."""
 
-    async def by_aiohttp(request: Request) -> StreamingResponse:
-        session = held["client"]
-        assert isinstance(session, aiohttp.ClientSession)
-        answer = await session.post(
-            upstream + request.url.path,
-            data=request.stream(),
-            headers={
-                k: request.headers[k] for k in ("content-type", "content-length") if k in request.headers
-            },
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self.session: aiohttp.ClientSession | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.session is not None
+        body = await Request(scope, receive).body()
+        kind = next(value for name, value in scope["headers"] if name == b"content-type").decode()
+        sent = self.session.post(self._upstream + scope["path"], data=body, headers={"content-type": kind})
+        async with sent as answer:
+            headers = [(b"content-type", answer.headers["content-type"].encode())]
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            async for piece in answer.content.iter_any():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def by_aiohttp(upstream: str) -> Starlette:
+    door = PassOn(upstream)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as door.session:
+            yield
+
+    return Starlette(routes=[Route("/{path:path}", door, methods=["POST"])], lifespan=lifespan)
+
+
+def by_httpx(upstream: str) -> Starlette:
+    client = httpx.AsyncClient(timeout=60)
+
+    async def door(request: Request) -> StreamingResponse:
+        headers = {"content-type": request.headers["content-type"]}
+        sent = client.build_request(
+            "POST", upstream + request.url.path, content=await request.body(), headers=headers
         )
-
-        async def body() -> AsyncIterator[bytes]:
-            async with answer:
-                async for piece in answer.content.iter_any():
-                    yield piece
-
-        return StreamingResponse(body(), answer.status, media_type=answer.content_type)
-
-    async def by_httpx(request: Request) -> StreamingResponse:
-        session = held["client"]
-        assert isinstance(session, httpx.AsyncClient)
-        sent = session.build_request(
-            "POST",
-            upstream + request.url.path,
-            content=await request.body(),
-            headers={"content-type": request.headers["content-type"]},
-        )
-        answer = await session.send(sent, stream=True)
+        answer = await client.send(sent, stream=True)
         return StreamingResponse(
             answer.aiter_raw(), answer.status_code, media_type=answer.headers["content-type"]
         )
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        if client == "httpx":
-            held["client"] = httpx.AsyncClient(timeout=60)
-        else:
-            held["client"] = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        yield
-        await (
-            held["client"].aclose()
-            if isinstance(held["client"], httpx.AsyncClient)
-            else held["client"].close()
-        )
-
-    door = by_httpx if client == "httpx" else by_aiohttp
-    return Starlette(routes=[Route("/{path:path}", door, methods=["POST"])], lifespan=lifespan)
+    return Starlette(routes=[Route("/{path:path}", door, methods=["POST"])])
 
 
 if __name__ == "__main__":
     port, upstream, *rest = sys.argv[1:]
     uvicorn.run(
-        application(upstream, rest[0] if rest else "aiohttp"),
+        by_httpx(upstream) if rest == ["httpx"] else by_aiohttp(upstream),
         port=int(port), loop="uvloop", http="httptools", access_log=False, log_level="warning", backlog=4096,
     )  # fmt: skip

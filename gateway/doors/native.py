@@ -25,6 +25,7 @@ from gateway.chain import Single, run_chain
 from gateway.doors.accept import Wanted, preference, wanted
 from gateway.doors.jobs import respond
 from gateway.doors.sse import HEADERS, KEEP_ALIVE, encode_event, preview_event
+from gateway.doors.watch import ClientGone, Watch
 from gateway.forms import Reader
 from gateway.intake import Intake, draw_seed
 from gateway.problems import encode
@@ -46,10 +47,6 @@ Headers = list[tuple[bytes, bytes]]
 PREFIX = "/v1/"
 NO_STORE = (b"cache-control", b"no-store")
 GRACE = 0.5  # seconds after the deadline: what runs out of time on the way says itself why
-
-
-class ClientGone(Exception):
-    """The client hung up; nobody is left to answer."""
 
 
 @dataclass(slots=True)
@@ -162,34 +159,20 @@ class RunDoor:
             request_id=exchange.request_id,
         )
         logs.tell(service=call.service)
-        work = asyncio.current_task()
-        assert work is not None
-        gone = False
-
-        async def watch() -> None:
-            nonlocal gone
-            while (await exchange.receive())["type"] != "http.disconnect":
-                continue
-            gone = True
-            work.cancel()
-
-        watcher = asyncio.create_task(watch())
         try:
-            if want.form == "events":
-                return await self._events(call, exchange)
-            async with asyncio.timeout_at(exchange.deadline + GRACE):
-                return await (self._bytes if want.form == "bytes" else self._document)(call, exchange)
+            with Watch(exchange.receive):
+                if want.form == "events":
+                    return await self._events(call, exchange)
+                async with asyncio.timeout_at(exchange.deadline + GRACE):
+                    return await (self._bytes if want.form == "bytes" else self._document)(call, exchange)
         except asyncio.CancelledError:
-            if not gone and not self._state.draining:
+            task = asyncio.current_task()
+            if not self._state.draining or task is None:
                 raise
-            work.uncancel()
-            if not gone:
-                raise Draining("This gateway shut down before the call was done.", retry_after=5) from None
-            raise ClientGone from None
+            task.uncancel()
+            raise Draining("This gateway shut down before the call was done.", retry_after=5) from None
         except TimeoutError as error:
             raise DeadlineExceeded(f"{ask.name()} was not done within the call's deadline.") from error
-        finally:
-            watcher.cancel()
 
     async def _bytes(self, call: Call, exchange: Exchange) -> int:
         """The first result's bytes, its seed and size in headers, passed on as they arrive."""
@@ -205,7 +188,7 @@ class RunDoor:
                         await exchange.start(200, _picture_headers(item, model, spent))
                 elif left:
                     left -= len(item)
-                    await exchange.write(bytes(item), more=left > 0)
+                    await exchange.write(item, more=left > 0)
         if not made:
             raise BadUpstream(f"The service {call.service!r} ended its answer without a picture.")
         return made

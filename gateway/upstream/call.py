@@ -21,6 +21,14 @@ class Call:
     request_id: str
     headers: dict[str, str] = field(default_factory=dict)  # traceparent, for one
 
+    _json: bytes | None = field(default=None, init=False, repr=False, compare=False)
+
+    def ask_json(self) -> bytes:
+        """The operation as a service reads it and as a job document shows it; made once."""
+        if self._json is None:
+            self._json = self.ask.model_dump_json(exclude_none=True).encode()
+        return self._json
+
     @property
     def service(self) -> str:
         return self.ask.performed_by()

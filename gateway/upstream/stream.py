@@ -51,7 +51,7 @@ class Stream:
 
     async def __aenter__(self) -> Stream:
         call = self._call
-        body = Body(call.ask.model_dump_json(exclude_none=True).encode(), call.parts)
+        body = Body(call.ask_json(), call.parts)
         headers = {
             **call.headers,
             "content-type": body.content_type,
