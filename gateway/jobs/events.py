@@ -172,10 +172,13 @@ class MemoryEvents(Follower):
         super().__init__(look, base)
         self._jobs: OrderedDict[str, _Kept] = OrderedDict()
         self._size, self._limit = 0, limit
+        self._early: dict[str, set[asyncio.Event]] = {}  # followers of jobs of which nothing is told yet
 
     async def append(self, job_id: str, attempt: int, kind: str, data: dict[str, Any]) -> str | None:
         kept = self._jobs.setdefault(job_id, _Kept())
         self._jobs.move_to_end(job_id)
+        for waiting in self._early.get(job_id, ()):
+            waiting.set()
         if attempt < kept.last[0]:
             return None
         position = (attempt, kept.last[1] + 1 if attempt == kept.last[0] else 0)
@@ -210,11 +213,19 @@ class MemoryEvents(Follower):
         kept = self._jobs.get(job_id)
         if kept is not None and kept.last > after:
             return
+        news = kept.news if kept is not None else asyncio.Event()
+        if kept is None:
+            self._early.setdefault(job_id, set()).add(news)
         try:
             async with asyncio.timeout(seconds):
-                await (kept.news.wait() if kept is not None else asyncio.sleep(seconds))
+                await news.wait()
         except TimeoutError:
             return
+        finally:
+            if kept is None:
+                self._early[job_id].discard(news)
+                if not self._early[job_id]:
+                    del self._early[job_id]
 
     async def close(self) -> None:
         await super().close()

@@ -130,6 +130,21 @@ async def test_the_log_of_a_job_is_bounded_and_a_trimmed_past_gives_a_snapshot(l
     assert await _all(log, f"1.{EVENTS_OF_A_JOB + 48}") == [("1.305", "progress"), ("1.306", "done")]
 
 
+async def test_a_follower_who_came_first_hears_of_the_first_event_at_once(log: Any) -> None:
+    async def first() -> float:
+        async for event in log.follow("job_x"):
+            if event is not None and event.kind == "accepted":
+                return asyncio.get_running_loop().time()
+        raise AssertionError("the stream ended")
+
+    followers = [asyncio.create_task(first()) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    told = asyncio.get_running_loop().time()
+    await log.append("job_x", 1, "accepted", {})
+    for heard in await asyncio.gather(*followers):
+        assert heard - told < 0.7
+
+
 async def test_ten_followers_all_get_everything(log: Any) -> None:
     followers = [asyncio.create_task(_all(log)) for _ in range(10)]
     await asyncio.sleep(0.05)
