@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -25,6 +26,8 @@ from gateway.settings import Settings
 from gateway.store.database import Database
 from gateway.store.tables import assets as table
 from services.errors import NotFound, Unavailable
+
+log = logging.getLogger("darkroom.assets")
 
 STORE_TIMEOUT = 60.0
 _PIECE = 256 * 1024
@@ -95,9 +98,15 @@ class Assets:
         asset_id = f"ast_{secrets.token_hex(13)}"
         counted = _Counted(pieces)
         key = f"{asset_id[4:6]}/{asset_id}"
-        await self._bounded(
-            obstore.put_async(self._store, key, counted, chunk_size=5 * 2**20, max_concurrency=2)
-        )
+        try:
+            await self._bounded(
+                obstore.put_async(self._store, key, counted, chunk_size=5 * 2**20, max_concurrency=2)
+            )
+        except FileNotFoundError as error:
+            raise Unavailable(
+                f"The picture store is not there: {_reason(error)}.",
+                help="Make the bucket or folder that DARKROOM_STORAGE_URL names; `darkroom doctor` tries it.",
+            ) from error
         asset = Asset(
             id=asset_id,
             owner=owner,
@@ -220,8 +229,11 @@ class Assets:
             raise Unavailable(
                 f"The picture store did not answer within {STORE_TIMEOUT:.0f} s.", retry_after=5
             ) from error
-        except obstore.exceptions.GenericError as error:
-            raise Unavailable("The picture store cannot be reached.", retry_after=5) from error
+        except FileNotFoundError:
+            raise
+        except obstore.exceptions.BaseError as error:
+            log.warning("the picture store refuses or cannot be reached: %s", _reason(error))
+            raise Unavailable("The picture store does not take part just now.", retry_after=5) from error
 
 
 class _Counted:
@@ -251,10 +263,30 @@ def _asset(row: RowMapping) -> Asset:
     return Asset(**{name: row[name] for name in Asset.__slots__})
 
 
+# what concerns the connection instead of the store; obstore wants these apart
+_CLIENT_OPTIONS = frozenset(
+    ("allow_http", "allow_invalid_certificates", "connect_timeout", "timeout", "proxy_url", "user_agent")
+)
+
+
+def _reason(error: Exception) -> str:
+    """obstore adds its debugging to what it says; the first line is the sentence."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _open(settings: Settings) -> ObjectStore:
     if settings.storage_url:
         options: dict[str, Any] = dict(settings.storage_options)
-        return from_url(settings.storage_url, **options)
+        client: Any = {name: options.pop(name) for name in _CLIENT_OPTIONS & options.keys()}
+        try:
+            # a folder that is not there yet is made, as the default one is
+            here = {"mkdir": True} if settings.storage_url.startswith("file:") else {"client_options": client}
+            return from_url(settings.storage_url, **options, **here)
+        except (obstore.exceptions.BaseError, ValueError, TypeError) as error:
+            raise Unavailable(
+                f"DARKROOM_STORAGE_URL or DARKROOM_STORAGE_OPTIONS cannot be used: {_reason(error)}",
+                help='Write s3://bucket/prefix, and options as {"endpoint": "https://...", "region": "..."}.',
+            ) from error
     folder = settings.data / "assets"
     folder.mkdir(parents=True, exist_ok=True)
     return LocalStore(folder)

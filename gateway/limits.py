@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("darkroom.limits")
 
-REDIS_DEADLINE = 0.05
+REDIS_DEADLINE = 0.25
 REDIS_PAUSE = 1.0  # seconds that a Redis which did not answer is left alone
 FLUSH_INTERVAL = 1.0
 BUCKETS = 20_000
@@ -109,17 +109,21 @@ class Limits:
         self._redis: Redis | None = None
         self._redis_again_at = float("-inf")
         self._redis_away = False
+        self._redis_answered_at = float("-inf")
         self._flusher: asyncio.Task[None] | None = None
         self._store_away = False
         self._closing = asyncio.Event()
         if settings.redis is not None:
-            self._redis = Redis.from_url(
+            # one that waits for a connection: a crowd of our own callers must not look like a Redis that is away
+            connections = BlockingConnectionPool.from_url(
                 settings.redis,
                 socket_timeout=REDIS_DEADLINE,
                 socket_connect_timeout=REDIS_DEADLINE,
-                max_connections=64,
+                max_connections=16,
+                timeout=REDIS_DEADLINE,
                 retry=Retry(NoBackoff(), 0),  # within the deadline there is no time for a second try
             )
+            self._redis = Redis.from_pool(connections)
             self._take = self._redis.register_script(_TAKE)
 
     async def start(self) -> None:
@@ -156,14 +160,19 @@ class Limits:
     async def _take_token(self, caller: Caller) -> tuple[bool, float, float]:
         burst = max(1.0, float(math.ceil(caller.rate)))  # what a second allows may come at once
         if self._redis is not None and time.monotonic() >= self._redis_again_at:
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(REDIS_DEADLINE):
                     granted, tokens = await self._take(
                         keys=[f"darkroom:rate:{caller.key_id}"], args=[caller.rate, burst]
                     )
             except (RedisError, OSError, TimeoutError) as error:
-                self._redis_failed(error)
+                if (
+                    self._redis_answered_at < began
+                ):  # else it answers others, and only this one waited too long
+                    self._redis_failed(error)
             else:
+                self._redis_answered_at = time.monotonic()
                 if self._redis_away:
                     self._redis_away = False
                     log.info("Redis is back: rate limits are shared again")

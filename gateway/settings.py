@@ -58,7 +58,7 @@ class Settings(BaseSettings):
         None, description="s3://bucket/prefix for pictures; a folder in the data folder if absent."
     )
     storage_options: dict[str, str] = Field(
-        {}, description="obstore's options of that store (endpoint, region ...), as JSON."
+        {}, description="obstore's options of that store (endpoint, region, allow_http ...), as JSON."
     )
     replicas: int = Field(
         1, ge=1, description="How many gateways share this state; more than one needs Postgres and Redis."
