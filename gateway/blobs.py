@@ -7,14 +7,13 @@ thread, so that a slow disk does not stop the event loop.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-PIECE = 256 * 1024
+PIECE = 64 * 1024  # of a file, at once: two hundred readers hold two hundred of these
 
 
 @runtime_checkable
@@ -112,29 +111,31 @@ class Spool:
         self._held = bytearray()
         self._descriptor: int | None = None
         self._path: Path | None = None
-        self._digest = hashlib.sha256()
         self.size = 0
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
         self.size += len(data)
-        self._held += data
-        if len(self._held) > self._threshold:
-            await self.flush()
-
-    async def flush(self) -> None:
+        if len(self._held) + len(data) <= self._threshold:
+            self._held += data
+            return
         held, self._held = self._held, bytearray()
-        await asyncio.to_thread(self._write, held)
+        await asyncio.to_thread(self._write, held, data)
 
-    def _write(self, data: bytearray) -> None:
+    def _write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """A large piece is not copied into the one before it."""
         if self._descriptor is None:
             self._descriptor, name = tempfile.mkstemp(dir=self._folder, prefix="upload-")
             self._path = Path(name)
-        os.write(self._descriptor, data)
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(self._descriptor, left) :]
 
     async def finish(self, media_type: str = "application/octet-stream") -> MemoryBlob | FileBlob:
         if self._descriptor is None or self._path is None:
             return MemoryBlob(bytes(self._held), media_type)
-        await self.flush()
+        held, self._held = self._held, bytearray()
+        await asyncio.to_thread(self._write, held)
         os.close(self._descriptor)
         self._descriptor = None
         return FileBlob(self._path, self.size, media_type, temporary=True)

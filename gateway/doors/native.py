@@ -69,8 +69,8 @@ class Exchange:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            if piece := message.get("body"):
-                yield piece
+            if message.get("body"):
+                yield message.pop("body")  # nothing of it stays here while the next is waited for
             if not message.get("more_body"):
                 return
 
