@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ class Answer:
         """The job document of a synchronous call, of which no row is kept."""
         now, start = time.time(), instant(began)
         return {
-            "id": f"call_{secrets.token_hex(12)}",
+            "id": f"call_{call.request_id}",
             "operation": call.ask.name(),
             "service": call.service,
             "state": "succeeded",

@@ -10,9 +10,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    ParserLimitReached,
+    PushMultipartParser,
+    parse_options_header,
+)
 from pydantic import ValidationError
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
 
 from services.errors import BadInput, Malformed, TooLarge, UnsupportedMedia
 from services.operations import Operation
@@ -58,83 +63,42 @@ def _json(raw: bytes) -> Any:
 
 async def _read_parts(content_type: str, body: AsyncIterator[bytes], limits: Limits) -> dict[str, bytearray]:
     kind, options = parse_options_header(content_type)
-    if kind != b"multipart/form-data":
+    if kind != "multipart/form-data":
         raise UnsupportedMedia(f"{content_type[:80]!r} is not multipart/form-data.")
-    if not options.get(b"boundary"):
+    if not options.get("boundary"):
         raise Malformed("The Content-Type header names no boundary.")
-    form = _Form(limits)
+    parts: dict[str, bytearray] = {}
+    name, size = "", 0
     try:
-        parser = MultipartParser(options[b"boundary"], form.callbacks())
-        size = 0
+        parser = PushMultipartParser(options["boundary"], max_segment_count=MAX_PARTS)
         async for piece in body:
             size += len(piece)
             if size > limits.max_body:
                 raise TooLarge(f"The request has more than {limits.max_body:,} bytes.")
-            parser.write(piece)
-        parser.finalize()
-    except FormParserError as error:
-        raise Malformed(f"The multipart body cannot be read: {error}") from error
-    if not form.ended:
-        raise Malformed("The multipart body is cut short.")
-    return form.parts
+            for item in parser.parse(piece):
+                if isinstance(item, MultipartSegment):
+                    name = _new_name(item, parts)
+                    parts[name] = bytearray()
+                elif item is not None:
+                    _add(parts[name], item, name, limits)
+        parser.close()
+    except ParserLimitReached as error:
+        raise TooLarge(f"The form has more than {MAX_PARTS} parts, or too long a header: {error}.") from error
+    except MultipartError as error:
+        raise Malformed(f"The multipart body cannot be read: {error}.") from error
+    return parts
 
 
-class _Form:
-    """Collects the parts as the parser finds them."""
+def _new_name(part: MultipartSegment, parts: dict[str, bytearray]) -> str:
+    if not part.name:
+        raise Malformed("A part of the form has no name.")
+    if part.name in parts:
+        raise Malformed(f"The form has two parts named {part.name[:80]!r}.")
+    return str(part.name)
 
-    def __init__(self, limits: Limits) -> None:
-        self.parts: dict[str, bytearray] = {}
-        self.ended = False
-        self._limits = limits
-        self._header, self._value, self._disposition = b"", b"", b""
-        self._name = ""
-        self._held = bytearray()
 
-    def callbacks(self) -> Any:
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._on_header,
-            "on_header_value": self._on_value,
-            "on_header_end": self._header_end,
-            "on_headers_finished": self._headers_finished,
-            "on_part_data": self._data,
-            "on_part_end": self._part_end,
-            "on_end": self._end,
-        }
-
-    def _begin(self) -> None:
-        self._disposition, self._held = b"", bytearray()
-
-    def _on_header(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _on_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._header, self._value = b"", b""
-
-    def _headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        if not self._name:
-            raise Malformed("A part of the form has no name.")
-        if self._name in self.parts:
-            raise Malformed(f"The form has two parts named {self._name[:80]!r}.")
-        if len(self.parts) >= MAX_PARTS:
-            raise TooLarge(f"The form has more than {MAX_PARTS} parts.")
-
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        limit = MAX_ASK if self._name == ASK else self._limits.max_picture_bytes
-        if len(self._held) + end - start > limit:
-            raise TooLarge(f"{self._name[:80]} has more than {limit:,} bytes.", field=self._name[:80])
-        self._held += data[start:end]
-
-    def _part_end(self) -> None:
-        self.parts[self._name] = self._held
-        self._held = bytearray()
-
-    def _end(self) -> None:
-        self.ended = True
+def _add(held: bytearray, data: bytes | bytearray, name: str, limits: Limits) -> None:
+    limit = MAX_ASK if name == ASK else limits.max_picture_bytes
+    if len(held) + len(data) > limit:
+        raise TooLarge(f"{name[:80]} has more than {limit:,} bytes.", field=name[:80])
+    held += data

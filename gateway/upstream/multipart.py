@@ -13,6 +13,9 @@ from gateway.blobs import Blob, MemoryBlob
 from services.errors import BadInput, DarkroomError, ServiceFault
 
 WHOLE = 256 * 1024
+# Nobody outside may know it, or a picture could end its own part; one for the process is as good as one a call.
+_BOUNDARY = secrets.token_hex(16)
+_CONTENT_TYPE = f"multipart/form-data; boundary={_BOUNDARY}"
 _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
 
@@ -22,8 +25,7 @@ class Body:
     __slots__ = ("_end", "_parts", "broken", "content_type", "size", "whole")
 
     def __init__(self, ask: bytes, parts: Mapping[str, Blob]) -> None:
-        boundary = secrets.token_hex(16)
-        self.content_type = f"multipart/form-data; boundary={boundary}"
+        boundary, self.content_type = _BOUNDARY, _CONTENT_TYPE
         self.broken: DarkroomError | None = None
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="ask"\r\nContent-Type: application/json\r\n\r\n'
