@@ -111,9 +111,9 @@ async def round_of(process: Running, count: int, body: bytes, headers: str, seco
 def measure(name: str, process: Running, count: int, body: bytes, headers: str, trickle: float) -> float:
     asyncio.run(round_of(process, 4, body, headers, 0))  # what the first call imports is no cost of the crowd
     time.sleep(1)
-    worst = 0.0
+    idle, worst = process.resident(), 0.0
     for how, seconds in (("as fast as it goes", 0.0), (f"trickled over {trickle:g} s", trickle)):
-        idle, began = process.resident(), time.monotonic()
+        began = time.monotonic()
         with Watch(process) as watch:
             statuses = asyncio.run(round_of(process, count, body, headers, seconds))
         took, failed = time.monotonic() - began, sum(status != 200 for status in statuses)

@@ -72,6 +72,7 @@ class Reader:
                 await spool.write(piece)
                 if spool.size > self._max_file:
                     raise TooLarge(f"A picture may have {self._max_file} bytes at most.")
+                del piece
             return await spool.finish(content_type)
         except BaseException:
             spool.discard()
@@ -84,6 +85,7 @@ class Reader:
                 await spool.write(piece)
                 if spool.size > self._max_body:
                     raise TooLarge(f"A request may have {self._max_body} bytes at most.")
+                del piece
             blob = await spool.finish()
         except BaseException:
             spool.discard()
@@ -112,6 +114,8 @@ class Reader:
                         parts.begin(item)
                     else:
                         await parts.data(item)
+                    del item
+                del piece  # else both are kept while a slow sender's next piece is waited for
             parser.close()
             return parts.form
         except BaseException as error:
