@@ -62,7 +62,7 @@ class Front:
 
     async def _admit(self, scope: Scope, path: str, answer: _Answer) -> None:
         secret = _secret(scope)
-        if secret is None and path.startswith("/v1/assets/") and b"signature=" in scope["query_string"]:
+        if secret is None and _by_link(scope, path):
             scope["caller"] = None  # the bearer of a signed link, which the door checks
             return
         caller: Caller = await self._state.keys.caller(secret)
@@ -87,6 +87,12 @@ class _Answer:
             if self.more:
                 message["headers"] = [*message.get("headers", ()), *self.more]
         await self._send(message)
+
+
+def _by_link(scope: Scope, path: str) -> bool:
+    """A link opens a picture for reading, and nothing else."""
+    reads = scope["method"] in ("GET", "HEAD") and path.startswith("/v1/assets/")
+    return reads and b"signature=" in scope["query_string"]
 
 
 def _secret(scope: Scope) -> str | None:

@@ -25,7 +25,10 @@ _PURGE_BATCH = 200
 _Word = r"^[^\x00-\x1f\x7f]+$"
 
 Limit = Annotated[
-    int, Field(ge=-1, lt=2**31, description="0 takes the installation's default, -1 is without limit.")
+    int,
+    Field(
+        strict=True, ge=-1, lt=2**31, description="0 takes the installation's default, -1 is without limit."
+    ),
 ]
 
 
@@ -55,10 +58,12 @@ class KeyList(Document):
 class KeyRequest(Document):
     name: str = Field(min_length=1, max_length=120, pattern=_Word, examples=["studio"])
     scopes: list[Literal["use", "admin"]] = Field(["use"], min_length=1, max_length=2)
-    rate: float = Field(0, ge=-1, lt=2**31, allow_inf_nan=False, description="Requests a second.")
+    rate: float = Field(
+        0, strict=True, ge=-1, lt=2**31, allow_inf_nan=False, description="Requests a second."
+    )
     daily_pictures: Limit = 0
     concurrent_jobs: Limit = 0
-    weight: float = Field(1.0, ge=0.01, le=100, allow_inf_nan=False)
+    weight: float = Field(1.0, strict=True, ge=0.01, le=100, allow_inf_nan=False)
     expires_at: AwareDatetime | None = Field(None, description="RFC 3339, with a time zone.")
 
 

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from gateway.callers import Caller
 from gateway.state import GatewayState
-from services.errors import TooSlow
+from services.errors import TooSlow, Unauthorized
 
 
 def state(request: Request) -> GatewayState:
@@ -20,7 +20,9 @@ def state(request: Request) -> GatewayState:
 
 
 def caller(request: Request) -> Caller:
-    found: Caller = request.scope["caller"]
+    found: Caller | None = request.scope["caller"]
+    if found is None:  # the bearer of a link, where only a key will do
+        raise Unauthorized("A signed link shows one picture; this needs a key.")
     return found
 
 
