@@ -172,8 +172,8 @@ def _from_text(operation: type[Operation], name: str, value: Any) -> Any:
     if field is None or not isinstance(value, str):
         return value
     kinds = _kinds(field.annotation)
-    if value == "" and str not in kinds:
-        return _ABSENT
+    if value == "" and (str not in kinds or field.default is None):
+        return _ABSENT  # as a browser sends a field that was left empty
     if kinds & {list, dict}:
         try:
             return parse_json(value, name)
