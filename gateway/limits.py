@@ -121,7 +121,8 @@ class Limits:
                 socket_connect_timeout=REDIS_DEADLINE,
                 max_connections=16,
                 timeout=REDIS_DEADLINE,
-                retry=Retry(NoBackoff(), 0),  # within the deadline there is no time for a second try
+                # a connection from before a restart of Redis is dead; the next is not
+                retry=Retry(NoBackoff(), 1),
             )
             self._redis = Redis.from_pool(connections)
             self._take = self._redis.register_script(_TAKE)

@@ -148,8 +148,9 @@ async def test_a_rate_is_shared_until_redis_goes_and_again_when_it_is_back(
         assert 20 <= within <= 22 + 20 * seconds  # each gateway grants the whole rate
     finally:
         redis_server.start()
-    await burst()  # finds connections dead that were kept since before
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(1.5)  # the pause in which it is left alone
+    await burst()  # connections that were kept since before are found dead
+    await asyncio.sleep(1.5)
     within, seconds = await burst()
     assert 10 <= within <= 11 + 10 * seconds
     job_id = await submit(second, number=2, steps=6, pause=0.1)
