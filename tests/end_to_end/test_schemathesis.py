@@ -5,6 +5,7 @@ A stack of its own, since schemathesis also makes and revokes keys.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,14 @@ def guarded(begin_stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
     stack.wait(lambda: "Darkroom is ready" in stack.said)
     yield stack
     stack.stop()
+
+
+@pytest.fixture
+def on_postgres(start: Any, postgres: Any) -> Any:
+    """The same over PostgreSQL, which is stricter about what it keeps."""
+    stack = start(admin_key=ADMIN, database_url=asyncio.run(postgres.create()))
+    stack.wait(lambda: "Darkroom is ready" in stack.said)
+    return stack
 
 
 def hold(stack: Any, folder: Path, *options: str, seconds: float) -> None:
@@ -70,6 +79,14 @@ def test_it_does_so_for_many_more_examples_and_for_calls_that_follow_each_other(
 ) -> None:
     phases = "examples,coverage,fuzzing,stateful"
     hold(guarded, tmp_path, "--phases", phases, "-n", "150", *ALL_ELSE, seconds=1100)
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.timeout(600)
+def test_it_does_so_on_postgres(on_postgres: Any, tmp_path: Path) -> None:
+    phases = "examples,coverage,fuzzing,stateful"
+    hold(on_postgres, tmp_path, "--phases", phases, "-n", "40", *ALL_ELSE, seconds=550)
 
 
 def test_keys_are_revoked_as_documented(guarded: Any, tmp_path: Path) -> None:
