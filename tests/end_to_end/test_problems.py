@@ -443,3 +443,36 @@ def test_a_key_of_low_rate_is_told_when_to_ask_again(start: Any) -> None:
         assert answer.headers["www-authenticate"] == "Bearer"
         problem(http.get("/v1/jobs", headers={"authorization": "Bearer dk_nothing"}), 401, "unauthorized")
         assert http.get("/healthz").status_code == 200
+
+
+# ── what comes too slowly ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def dribble(port: int, data: bytes, seconds: float) -> bytes:
+    """Sends this and no more; what is answered until the connection closes."""
+    with socket.create_connection(("127.0.0.1", port), seconds) as connection:
+        connection.sendall(data)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+            if b"\r\n\r\n" in answer and whole(answer):
+                break
+    return answer
+
+
+@pytest.mark.slow
+def test_a_head_or_a_body_that_does_not_come_is_given_up(start: Any) -> None:
+    stack = start(deadline="1")
+    stack.wait(lambda: "Darkroom is ready" in stack.said)
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n\x89PNG'
+    for path in (b"/v1/assets", b"/v1/jobs", b"/v1/cleanup"):
+        head = post(path, b"Content-Type: multipart/form-data; boundary=b", b"Content-Length: 5000")
+        answer = dribble(stack.port, head + part, 10)
+        assert answer.startswith(b"HTTP/1.1 408"), (path, answer[:200])
+        assert b"urn:darkroom:problem:too-slow" in answer
+    began = time.monotonic()
+    for half in (b"", b"GET /healthz HTTP/1.1\r\nHost: local"):
+        answer = dribble(stack.port, half, 45)
+        assert answer.startswith(b"HTTP/1.1 408"), answer[:200]
+    assert 50 < time.monotonic() - began < 80
+    assert list((stack.data / "uploads").iterdir()) == []
