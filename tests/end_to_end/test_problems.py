@@ -240,7 +240,7 @@ def test_long_things_are_refused_with_their_field(http: httpx.Client) -> None:
     name = "n" * 100_000
     refused = problem(http.post("/v1/cleanup", json={name: 1}), 422)
     assert len(json.dumps(refused)) < 5000, "what a client sends is not echoed at length"
-    problem(http.post("/v1/cleanup", files={name: png()}), 400, "malformed")
+    problem(http.post("/v1/cleanup", files={name: png()}), 413, "too-large")
     problem(http.post("/v1/cleanup", files={name[:300]: png()}), 400, "malformed")
     refused = problem(http.post("/v1/cleanup", files={"quality": (None, "1" * (2 << 20))}), 413)
     assert refused["field"] == "quality"
