@@ -28,12 +28,11 @@ from gateway.doors.sse import HEADERS, KEEP_ALIVE, encode_event, preview_event
 from gateway.doors.watch import ClientGone, Watch
 from gateway.forms import Reader
 from gateway.intake import Intake, draw_seed
-from gateway.problems import encode
+from gateway.problems import encode, translate
 from gateway.state import GatewayState
 from gateway.upstream.call import Call
 from services.errors import (
     BadUpstream,
-    DarkroomError,
     DeadlineExceeded,
     Draining,
     MethodNotAllowed,
@@ -226,11 +225,12 @@ class RunDoor:
             async with asyncio.timeout_at(exchange.deadline + GRACE), self._stream(call) as stream:
                 await collect(stream, self._keeper(call), answer, tell)
             await exchange.write(encode_event("done", answer.document(call, exchange.began)), more=False)
-        except DarkroomError as error:
-            problem = error.problem() | {"request_id": exchange.request_id}
+        except ClientGone:
+            raise
+        except Exception as error:  # noqa: BLE001 - the answer has begun, so whatever went wrong is told as an event
+            fault = DeadlineExceeded() if isinstance(error, TimeoutError) else translate(error)
+            problem = fault.problem() | {"request_id": exchange.request_id}
             await exchange.write(encode_event("error", problem), more=False)
-        except TimeoutError:
-            await exchange.write(encode_event("error", DeadlineExceeded().problem()), more=False)
         return len(answer.pictures)
 
     def _stream(self, call: Call) -> AbstractAsyncContextManager[AsyncIterator[Event | memoryview]]:
