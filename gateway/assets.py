@@ -12,7 +12,9 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import obstore
@@ -201,6 +203,28 @@ class Assets:
             found = [_asset(row) for row in rows.mappings()]
         await self._remove(found)
         return len(found)
+
+    async def purge_strays(self, older_than: float = 86400.0) -> int:
+        """Delete bytes that no row tells of: whoever wrote them was killed before it wrote the row. Says how many."""
+        latest, gone = datetime.fromtimestamp(time.time() - older_than, UTC), 0
+        listed = aiter(obstore.list(self._store, chunk_size=500))
+        while (batch := await self._bounded(anext(listed, None))) is not None:
+            old = {
+                str(found["path"]).rpartition("/")[2]: str(found["path"])
+                for found in batch
+                if found["last_modified"] < latest
+            }
+            ids = [asset_id for asset_id in old if asset_id.startswith("ast_")]
+            async with self._db.read() as connection:
+                known = set(
+                    (await connection.execute(select(table.c.id).where(table.c.id.in_(ids)))).scalars()
+                )
+            for asset_id in ids:
+                if asset_id not in known:
+                    with suppress(FileNotFoundError):
+                        await self._bounded(obstore.delete_async(self._store, old[asset_id]))
+                        gone += 1
+        return gone
 
     async def check(self) -> None:
         """Write, read and delete a few bytes; raises where the store does not work."""

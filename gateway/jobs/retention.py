@@ -18,6 +18,7 @@ from services.errors import DarkroomError
 log = logging.getLogger("darkroom.retention")
 
 INTERVAL = 600.0
+STRAYS_INTERVAL = 86400.0  # every picture's name is read for it
 KEEP_USAGE_DAYS = 400  # a year, and some days to look back on it
 _BATCHES = 1000
 
@@ -34,6 +35,7 @@ class Retention:
         self._db, self._queue, self._settings = state.db, state.queue, state.settings
         self._assets = state.assets
         self._task: asyncio.Task[None] | None = None
+        self._strays_at = time.monotonic() + INTERVAL
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="retention")
@@ -62,6 +64,9 @@ class Retention:
             try:
                 forgotten = await self.sweep()
                 log.debug("forgotten: %s", forgotten)
+                if time.monotonic() >= self._strays_at:
+                    self._strays_at = time.monotonic() + STRAYS_INTERVAL
+                    log.debug("bytes of no picture: %d deleted", await self._assets.purge_strays())
             except DarkroomError as error:
                 log.warning("nothing could be forgotten: %s", error.detail)
             except Exception:
