@@ -24,8 +24,7 @@ def errors_table() -> str:
     rows = [
         f"| {kind.status} | `{TYPE_PREFIX}{kind.slug}` | {kind.title} | {kind.help} |"
         for kind in sorted(family(), key=lambda kind: kind.status)
-        if kind.__module__
-        == DarkroomError.__module__  # others only word it differently, or are the client's own
+        if kind.__module__ == "services.errors"  # others word one differently, or are the client's own
     ]
     return "\n".join(["| status | `type` | what | what to do |", "|---|---|---|---|", *rows]) + "\n"
 
