@@ -61,7 +61,9 @@ class Settings(BaseSettings):
         {}, description="obstore's options of that store (endpoint, region, allow_http ...), as JSON."
     )
     replicas: int = Field(
-        1, ge=1, description="How many gateways share this state; more than one needs Postgres and Redis."
+        1,
+        ge=1,
+        description="How many gateways share this state; more than one needs Postgres, Redis, a shared store and a secret.",
     )
     keep_assets: float = Field(
         7 * 86400, gt=0, description="Seconds that pictures are kept; faces are personal data."
@@ -169,9 +171,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "tls_cert and tls_key go together: set both DARKROOM_TLS_CERT and DARKROOM_TLS_KEY"
             )
-        if self.replicas > 1 and not (self.database_url and self.redis_url):
+        shared = ("database_url", "redis_url", "storage_url", "secret")
+        missing = [f"DARKROOM_{name.upper()}" for name in shared if not getattr(self, name)]
+        if self.replicas > 1 and missing:
             raise ValueError(
-                "more than one gateway needs DARKROOM_DATABASE_URL (Postgres) and DARKROOM_REDIS_URL"
+                f"more than one gateway (DARKROOM_REPLICAS={self.replicas}) needs what they share: set {', '.join(missing)}"
             )
         return self
 
