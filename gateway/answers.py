@@ -57,11 +57,11 @@ def instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def picture_document(asset: Asset, role: str) -> dict[str, Any]:
-    """A picture as a job document lists it."""
+def picture_document(asset: Asset, role: str, base: str = "") -> dict[str, Any]:
+    """A picture as a job document lists it; its address starts with `base`."""
     return {
         "id": asset.id,
-        "url": f"/v1/assets/{asset.id}",
+        "url": f"{base}/v1/assets/{asset.id}",
         "role": role,
         "media_type": asset.media_type,
         "width": asset.width,

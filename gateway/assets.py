@@ -59,10 +59,10 @@ class Asset:
         """Where its bytes are: spread over folders, so that no listing grows without end."""
         return f"{self.id[4:6]}/{self.id}"
 
-    def document(self) -> dict[str, Any]:
+    def document(self, base: str = "") -> dict[str, Any]:
         return {
             "id": self.id,
-            "url": f"/v1/assets/{self.id}",
+            "url": f"{base}/v1/assets/{self.id}",
             "media_type": self.media_type,
             "bytes": self.size,
             "width": self.width,

@@ -32,7 +32,10 @@ class Settings(BaseSettings):
         pattern=r"^(/[^/]+)*$",
         description="The path under which a proxy shows the gateway, as /darkroom.",
     )
-    public_url: str = Field("", description="The address that links in webhooks and signed links start with.")
+    public_url: str = Field(
+        "",
+        description="Scheme and host (https://pictures.example.org) of links in webhooks and of signed links.",
+    )
     tls_cert: Path | None = Field(
         None, description="A PEM certificate chain; with tls_key the gateway speaks HTTPS."
     )
@@ -63,7 +66,7 @@ class Settings(BaseSettings):
     replicas: int = Field(
         1,
         ge=1,
-        description="How many gateways share this state; more than one needs Postgres, Redis, a shared store and a secret.",
+        description="How many gateways share this state; more than one needs Postgres, Redis, a store, a secret.",
     )
     keep_assets: float = Field(
         7 * 86400, gt=0, description="Seconds that pictures are kept; faces are personal data."
@@ -175,13 +178,18 @@ class Settings(BaseSettings):
         missing = [f"DARKROOM_{name.upper()}" for name in shared if not getattr(self, name)]
         if self.replicas > 1 and missing:
             raise ValueError(
-                f"more than one gateway (DARKROOM_REPLICAS={self.replicas}) needs what they share: set {', '.join(missing)}"
+                f"{self.replicas} gateways (DARKROOM_REPLICAS) need what they share: set {', '.join(missing)}"
             )
         return self
 
     @property
     def loopback(self) -> bool:
         return self.host in LOOPBACK or self.host.startswith("127.")
+
+    @property
+    def public_base(self) -> str:
+        """What a link starts with that leaves the page or the answer it was given in."""
+        return self.public_url.rstrip("/") + self.root_path
 
     @property
     def database(self) -> str:

@@ -48,8 +48,8 @@ _UPLOAD = {
 }
 
 
-def _document(asset: Asset) -> dict[str, Any]:
-    document = asset.document()
+def _document(asset: Asset, base: str) -> dict[str, Any]:
+    document = asset.document(base)
     return document | {key: instant(document[key]) for key in ("created_at", "expires_at")}
 
 
@@ -90,8 +90,9 @@ async def upload(request: Request, response: Response, state: State, who: Who) -
         )
     finally:
         blob.discard()
-    response.headers["location"] = f"/v1/assets/{asset.id}"
-    return _document(asset)
+    document = _document(asset, state.settings.root_path)
+    response.headers["location"] = document["url"]
+    return document
 
 
 @router.get("/v1/assets", response_model=AssetPage, responses=documented(BadInput, NotFound, Unavailable))
@@ -107,7 +108,11 @@ async def index(
     """Your pictures, newest first; an admin key sees everyone's."""
     owner = None if "admin" in who.scopes else who.key_id
     found = await state.assets.page(owner, before=before, limit=limit)
-    return {"assets": [_document(a) for a in found], "next": found[-1].id if len(found) == limit else None}
+    base = state.settings.root_path
+    return {
+        "assets": [_document(a, base) for a in found],
+        "next": found[-1].id if len(found) == limit else None,
+    }
 
 
 @router.get(
@@ -205,8 +210,7 @@ async def link(
     asset = await state.assets.get(asset_id, who)
     now = time.time()
     seconds = min(seconds, int(asset.expires_at - now))
-    base = state.settings.public_url.rstrip("/") or state.settings.root_path
     return {
-        "url": base + state.signer.link(f"/v1/assets/{asset.id}", seconds),
+        "url": state.settings.public_base + state.signer.link(f"/v1/assets/{asset.id}", seconds),
         "expires_at": instant(now + seconds),
     }

@@ -249,7 +249,7 @@ class RunDoor:
                 seed=event.get("seed"),
                 operation=call.ask.name(),
             )
-            return picture_document(asset, str(event.get("role", "picture")))
+            return picture_document(asset, str(event.get("role", "picture")), self._state.settings.root_path)
 
         return keep
 

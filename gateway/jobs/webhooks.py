@@ -48,7 +48,7 @@ class Webhooks:
     def __init__(self, state: GatewayState) -> None:
         self._db, self._settings, self._signer = state.db, state.settings, state.signer
         self._queue, self._metrics = state.queue, state.metrics
-        self._base = state.settings.public_url.rstrip("/") + state.settings.root_path
+        self._base = state.settings.public_base
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

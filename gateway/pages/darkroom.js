@@ -1,5 +1,4 @@
 // Runs an operation's form in place: progress and previews as they come, then the pictures.
-const root = document.body.dataset.root;
 const key = document.getElementById("key");
 key.value = sessionStorage.getItem("darkroom-key") ?? "";
 key.addEventListener("change", () => sessionStorage.setItem("darkroom-key", key.value));
@@ -31,7 +30,7 @@ async function* events(response) {
 }
 
 async function picture(url) {
-  const response = await fetch(root + url, { headers: headers("*/*") });
+  const response = await fetch(url, { headers: headers("*/*") });
   return URL.createObjectURL(await response.blob());
 }
 
