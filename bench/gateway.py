@@ -27,6 +27,7 @@ from bench.processes import Running, free_port, running
 ADMIN = "dk_bench-admin-key-0123456789abcdefghij"
 PICTURE = 4_000_000
 GATEWAY, OTHERS = 0, 1
+LITELLM_KEY = "sk-bench-0123456789abcdef"
 
 
 def small_png() -> bytes:
@@ -107,6 +108,7 @@ def litellm(command: str, upstream: str) -> Iterator[Running]:
             "model_list:\n  - model_name: stub\n    litellm_params:\n"
             f"      model: openai/stub\n      api_base: {upstream}/v1\n      api_key: none\n"
             "litellm_settings:\n  request_timeout: 30\n  num_retries: 0\n"
+            f"general_settings:\n  master_key: {LITELLM_KEY}\n"
         )
         started = [
             command,
@@ -161,7 +163,8 @@ def small(seconds: float, litellm_command: str) -> None:
                 chat = json.dumps(
                     {"model": "stub", "messages": [{"role": "user", "content": "hello"}]}
                 ).encode()
-                asked = Request("/v1/chat/completions", chat, {"content-type": "application/json"})
+                headers = {"content-type": "application/json", "authorization": f"Bearer {LITELLM_KEY}"}
+                asked = Request("/v1/chat/completions", chat, headers)
                 with litellm(litellm_command, service.url) as peer:
                     show("LiteLLM", *measure(peer, asked, concurrency, seconds), bare)
         latency(service, direct, seconds)

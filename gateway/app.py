@@ -92,8 +92,10 @@ class Gateway:
         intake = Intake(settings, self.state.assets, self._uploads)
         run = RunDoor(self.state, reader, intake)
         front = Front(self.state, run, rest, reader, intake)
-        guarded = telemetry.Traces(guard.guarded(front, settings, self.state.keys.any_exist))
-        return Access(guarded, self.logs, self.state.metrics)
+        inner = guard.guarded(front, settings, self.state.keys.any_exist)
+        if settings.otlp_endpoint:
+            inner = telemetry.Traces(inner)
+        return Access(inner, self.logs, self.state.metrics)
 
     async def start(self) -> None:
         self.logs.start()

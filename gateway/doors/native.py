@@ -46,6 +46,7 @@ Headers = list[tuple[bytes, bytes]]
 PREFIX = "/v1/"
 NO_STORE = (b"cache-control", b"no-store")
 GRACE = 0.5  # seconds after the deadline: what runs out of time on the way says itself why
+QUIET = 2.0  # seconds of waiting after which an event stream begins without an event
 
 
 @dataclass(slots=True)
@@ -204,11 +205,26 @@ class RunDoor:
         return len(answer.pictures)
 
     async def _events(self, call: Call, exchange: Exchange) -> int:
-        """Server-sent events: progress and previews as they come, each result as the asset that it became."""
-        await exchange.start(200, [*HEADERS])
-        answer = Answer()
+        """Server-sent events: progress and previews as they come, each result as the asset that it became.
+
+        The answer begins with the first event, so that a refusal keeps its status; a call that waits long in line
+        begins it before, lest a proxy takes the silence for death.
+        """
+        answer, begun = Answer(), False
+
+        async def begin() -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                await exchange.start(200, [*HEADERS])
+
+        async def begin_anyway() -> None:
+            await asyncio.sleep(QUIET)
+            await begin()
+            await exchange.write(KEEP_ALIVE, more=True)
 
         async def tell(event: Event, body: bytes) -> None:
+            await begin()
             match event.kind:
                 case "alive":
                     await exchange.write(KEEP_ALIVE, more=True)
@@ -221,16 +237,21 @@ class RunDoor:
                 case "result":
                     await exchange.write(encode_event("result", answer.pictures[-1]), more=True)
 
+        waiting = asyncio.create_task(begin_anyway())
         try:
             async with asyncio.timeout_at(exchange.deadline + GRACE), self._stream(call) as stream:
                 await collect(stream, self._keeper(call), answer, tell)
             await exchange.write(encode_event("done", answer.document(call, exchange.began)), more=False)
         except ClientGone:
             raise
-        except Exception as error:  # noqa: BLE001 - the answer has begun, so whatever went wrong is told as an event
+        except Exception as error:  # the answer may have begun: then whatever went wrong is told as an event
+            if not begun:
+                raise
             fault = DeadlineExceeded() if isinstance(error, TimeoutError) else translate(error)
             problem = fault.problem() | {"request_id": exchange.request_id}
             await exchange.write(encode_event("error", problem), more=False)
+        finally:
+            waiting.cancel()
         return len(answer.pictures)
 
     def _stream(self, call: Call) -> AbstractAsyncContextManager[AsyncIterator[Event | memoryview]]:

@@ -246,14 +246,19 @@ def test_events_tell_of_each_step_and_of_the_result(ann: httpx.Client) -> None:
     assert told[-1][2]["pictures"][0] == told[-2][2]
 
 
-def test_a_failure_among_events_is_an_event(ann: httpx.Client, photo: bytes) -> None:
+def test_what_is_refused_before_the_first_event_keeps_its_status(ann: httpx.Client, photo: bytes) -> None:
     cut = photo[: len(photo) // 2]
-    with ann.stream(
-        "POST", "/v1/remove-background", files={"image": cut}, headers={"accept": "text/event-stream"}
-    ) as answer:
+    answer = ann.post("/v1/remove-background", files={"image": cut}, headers={"accept": "text/event-stream"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "image")
+
+
+def test_a_failure_among_events_is_an_event(ann: httpx.Client) -> None:
+    form = {"steps": "200", "pause": "0.05"}
+    headers = {"accept": "text/event-stream", "prefer": "wait=0.5"}
+    with ann.stream("POST", "/v1/stamp", data=form, files={"image": dot()}, headers=headers) as answer:
         told = list(events(answer))
-    assert told[-1][1] == "error"
-    assert told[-1][2]["field"] == "image"
+    assert (answer.status_code, told[0][1], told[-1][1]) == (200, "accepted", "error")
+    assert told[-1][2]["type"].endswith("deadline-exceeded")
     assert told[-1][2]["request_id"] == answer.headers["x-request-id"]
 
 
