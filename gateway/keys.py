@@ -81,7 +81,7 @@ def check_exposure(settings: Settings, any_keys: bool) -> None:
     if not settings.loopback and not any_keys:
         raise StartRefused(
             f"Darkroom does not listen on {settings.host} without a key, because anybody who reaches it could use it. "
-            "Make one with `darkroom keys create NAME`, or set DARKROOM_ADMIN_KEY, or listen on 127.0.0.1."
+            "Make one with `darkroom keys create NAME --scope admin`, set DARKROOM_ADMIN_KEY, or listen on 127.0.0.1."
         )
 
 

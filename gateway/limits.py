@@ -216,7 +216,7 @@ class Limits:
             await self.flush()
             if not await self._reserve(caller, day, count):
                 raise QuotaExceeded(
-                    f"The key {caller.name!r} may make {caller.daily_pictures} pictures a day; {count} are not left.",
+                    f"The key {caller.name!r} may make {caller.daily_pictures} pictures a day, not {count} more.",
                     retry_after=round(max(1.0, self._day_ends - time.time())),
                     limit=caller.daily_pictures,
                 )

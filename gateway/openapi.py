@@ -63,8 +63,11 @@ def build(app: FastAPI) -> dict[str, Any]:
     for model in (Problem, JobDocument):
         _hoist(model.model_json_schema(ref_template=_REF, mode="serialization"), model.__name__, schemas)
     _hoist(JobRequest.model_json_schema(ref_template=_REF), "JobRequest", schemas)
-    for operation in OPERATIONS.values():
-        document["paths"][f"/v1/{operation.name()}"] = {"post": _path(operation, schemas)}
+    operations = {f"/v1/{kind.name()}": {"post": _path(kind, schemas)} for kind in OPERATIONS.values()}
+    document["paths"] = operations | document["paths"]  # what people come for stands first
+    document["tags"] = [
+        {"name": name} for name in ("operations", "jobs", "assets", "catalogue", "admin", "health")
+    ]
     for path in document["paths"].values():
         for route in path.values():
             _finish(route)
@@ -77,6 +80,8 @@ def _finish(route: dict[str, Any]) -> None:
     """What holds of every route: errors are Problems, and answers carry the headers that they carry."""
     answers = route["responses"]
     errors = documented()
+    if "description" in route:  # FastAPI would title it with the function's name
+        route["summary"] = route["description"].splitlines()[0].partition(":")[0].rstrip(".")
     # FastAPI names its own form of a validation error, and the guards stand before every route
     if "HTTPValidationError" in str(answers.get("422", "")):
         answers["422"] = documented(BadInput)[BadInput.status]

@@ -26,6 +26,7 @@ from services.errors import (
     Malformed,
     MethodNotAllowed,
     NotFound,
+    RateLimited,
     TooLarge,
     TooManyRequests,
     Unauthorized,
@@ -56,6 +57,9 @@ def encode(error: DarkroomError, request_id: str = "") -> tuple[int, list[tuple[
     headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", str(len(body)).encode())]
     if error.retry_after is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
+    if isinstance(error, RateLimited) and (limit := error.extra.get("limit")) is not None:
+        headers += [(b"ratelimit-limit", b"%d" % limit), (b"ratelimit-remaining", b"0")]
+        headers.append((b"ratelimit-reset", b"%d" % math.ceil(error.retry_after or 1)))
     if isinstance(error, Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))
     return error.status, headers, body
@@ -118,6 +122,10 @@ def install(app: FastAPI) -> None:
     """Have every exception of a FastAPI route answered as a problem."""
 
     async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == 404:
+            error = NotFound(
+                f"There is nothing at {request.url.path[:200]}; GET /v1/operations lists what can be asked."
+            )
         status, headers, body = encode(translate(error), request.scope.get("request_id", ""))
         if status == MethodNotAllowed.status:
             headers.append((b"allow", ", ".join(_allowed(app, request)).encode()))

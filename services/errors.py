@@ -83,7 +83,7 @@ class DarkroomError(Exception):
             document["field"] = self.field
         if self.retry_after is not None:
             document["retry_after"] = self.retry_after
-        return document | self.extra
+        return document | {name: value for name, value in self.extra.items() if not name.startswith("_")}
 
 
 class BadInput(DarkroomError):
@@ -207,13 +207,16 @@ class BadUpstream(DarkroomError):
 
 class Unavailable(DarkroomError):
     slug, status, title = "unavailable", 503, "The service is not available"
-    help = "Try again after Retry-After."
+    help = "Try again in a moment; `darkroom doctor` tells an operator what is away."
     retryable = True
 
 
 class NotConfigured(Unavailable):
     slug, title = "not-configured", "This installation does not have that service"
-    help = "Start it (`darkroom up` starts all that exist), or name its address in DARKROOM_SERVICES."
+    help = (
+        "GET /v1/operations says what this installation can do. `darkroom up` starts all services that are part of it; "
+        "DARKROOM_SERVICES names others."
+    )
     retryable = False
 
 

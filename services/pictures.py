@@ -106,7 +106,7 @@ _COLOUR_NAMES = [
 
 
 def _known_colour(value: str) -> str:
-    if value.startswith("#") or value in _COLOUR_NAMES:
+    if value in _COLOUR_NAMES or (value.startswith("#") and re.match(_PATTERN, value)):
         return value
     raise PydanticCustomError(
         "colour",
@@ -115,12 +115,12 @@ def _known_colour(value: str) -> str:
     )
 
 
+_PATTERN = r"^(#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})|[a-zA-Z]+)$"
+# the pattern is for the schema's readers; whoever misses it is told in words
 Colour = Annotated[
     str,
-    StringConstraints(
-        to_lower=True, pattern=r"^(#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})|[a-zA-Z]+)$"
-    ),
+    StringConstraints(to_lower=True),
     AfterValidator(_known_colour),
-    Field(json_schema_extra={"format": "colour"}, examples=["#f4efe6", "white"]),
+    Field(json_schema_extra={"format": "colour", "pattern": _PATTERN}, examples=["#f4efe6", "white"]),
 ]
 ColourOrPicture = Annotated[Colour | Picture, Field(union_mode="left_to_right")]

@@ -118,7 +118,7 @@ def _data_folder(settings: Settings) -> Finding:
 def _port(settings: Settings) -> Finding:
     held = holder(settings.data)
     if held is not None:
-        status, _ = get(address_of(settings), f"{settings.root_path}/healthz")
+        status, _ = get(str(held.get("address") or address_of(settings)), f"{settings.root_path}/healthz")
         if status == 200:
             return (
                 "OK",
@@ -128,7 +128,8 @@ def _port(settings: Settings) -> Finding:
         return (
             "WARN",
             "gateway",
-            f"The supervisor {held.get('pid')} holds the folder, but {held.get('address')} does not answer.",
+            f"The supervisor {held.get('pid')} holds the folder, but {held.get('address')} does not answer: "
+            f"look into {settings.data / 'logs' / 'gateway.log'}.",
         )
     if port_taken(settings.host, settings.port):
         return (

@@ -53,6 +53,7 @@ def create(
         given["expires"] = expires.timestamp() if expires else None
         answer(_local(lambda keys: keys.create(**given))[1])
     say(f"This is the key of {name!r}. It is shown only now: keep it where secrets are kept.")
+    say("From the first key on, every call needs one (DARKROOM_KEY, or `Authorization: Bearer KEY`).")
 
 
 @app.command("list")

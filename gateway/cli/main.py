@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from gateway.cli import assets, catalogue, jobs, keys
-from gateway.cli.console import FAILED, Stop
+from gateway.cli.console import FAILED, USAGE, Stop
 from gateway.cli.flags import URL
 from gateway.cli.operations import OperationGroup
-from services.errors import DarkroomError
+from services.errors import BadInput, DarkroomError
 
 app = typer.Typer(
     name="darkroom",
@@ -94,13 +94,14 @@ def main() -> None:
         sys.stderr.write(stop.sentence + "\n")
         sys.exit(stop.code)
     except DarkroomError as error:
-        where = f"{error.field}: " if error.field else ""
+        named = error.field and error.detail.startswith(error.field)
+        where = f"{error.field}: " if error.field and not named else ""
         advice = (
             "Set DARKROOM_KEY to a key; `darkroom keys create` makes one."
             if error.status == 401
             else error.what_to_do
         )
         sys.stderr.write(f"{where}{error.detail}\n{advice}\n")
-        sys.exit(FAILED)
+        sys.exit(USAGE if isinstance(error, BadInput) else FAILED)
     except BrokenPipeError:
         sys.exit(FAILED)  # whoever read our answer has had enough of it

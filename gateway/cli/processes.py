@@ -8,6 +8,7 @@ left behind can be told from a stranger that got the same pid.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import secrets
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from gateway.cli.console import USAGE, Stop
 
 TOKEN = "DARKROOM_SUPERVISED"
 KEPT_LOGS = 3
@@ -74,7 +77,14 @@ def port_taken(host: str, port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise Stop(
+                    f"{host} is no address of this machine: set DARKROOM_HOST to one, such as 127.0.0.1 or 0.0.0.0.",
+                    USAGE,
+                ) from error
+            if error.errno == errno.EACCES:
+                raise Stop(f"Port {port} is not yours to take: set DARKROOM_PORT to 1024 or more.") from error
             return True
     return False
 

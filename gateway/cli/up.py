@@ -166,6 +166,10 @@ class Supervisor:
         say(f"{name} {how}{often}. The end of its log:")
         for line in self._processes.last_words(name):
             say(f"    {line}")
+        if not refused:
+            say(
+                f"    All of it is in {self._settings.data / 'logs' / name}.log; when it is mended, start again."
+            )
         # without a gateway nothing works, and a start that cannot succeed should say so with its exit code
         self._failed = name == GATEWAY or not child.is_ready or all(one.gave_up for one in self._children)
 

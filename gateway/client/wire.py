@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from gateway.client.steps import Request, Unreachable
-from services.errors import DeadlineExceeded
+from services.errors import BadInput, DeadlineExceeded
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 CONNECT_TIMEOUT = 5.0
@@ -29,7 +29,12 @@ def options(url: str | None, key: str | None, timeout: float) -> dict[str, Any]:
 
 def address(url: str | None) -> str:
     """Where Darkroom is: as said, else DARKROOM_URL, else this machine."""
-    return (url or os.environ.get("DARKROOM_URL") or DEFAULT_URL).rstrip("/")
+    found = (url or os.environ.get("DARKROOM_URL") or DEFAULT_URL).rstrip("/")
+    if not found.startswith(("http://", "https://")):
+        raise BadInput(
+            f"The address {found!r} must start with http:// or https://.", help=f"As {DEFAULT_URL}."
+        )
+    return found
 
 
 def arguments(request: Request) -> dict[str, Any]:

@@ -177,6 +177,8 @@ async def index(
 ) -> dict[str, Any]:
     """Your jobs, newest first; an admin key sees everyone's."""
     owner = None if "admin" in who.scopes else who.key_id
+    if before is not None and not before.startswith("job_"):
+        raise BadInput("before must be the `next` of the page before.", field="before")
     found = await state.queue.list(owner, job_state, operation, before, limit)
     documents = [job.document(state.settings.root_path) for job in found]
     return {"jobs": documents, "next": found[-1].id if len(found) == limit else None}

@@ -193,7 +193,7 @@ class Attempt:
         await self._forget()
         if isinstance(error, TimeoutError):
             error = DeadlineExceeded(
-                f"The job took longer than {self._state.settings.job_deadline:g} s.", overall=True
+                f"The job took longer than {self._state.settings.job_deadline:g} s.", _overall=True
             )
         if not isinstance(error, DarkroomError):
             log.error("the attempt at %s broke", self.job.id, exc_info=error)
@@ -267,4 +267,4 @@ class Attempt:
 
 def _may_help(error: DarkroomError) -> bool:
     """Would another attempt be another story? A silent endpoint yes, a job that is too long no."""
-    return error.retryable or (isinstance(error, DeadlineExceeded) and not error.extra.get("overall"))
+    return error.retryable or (isinstance(error, DeadlineExceeded) and not error.extra.get("_overall"))

@@ -54,6 +54,10 @@ async function run(form) {
   output.replaceChildren();
   try {
     const response = await fetch(form.action, { method: "POST", body: fields, headers: headers("text/event-stream") });
+    if (response.status === 401) {
+      key.focus();
+      return problem(output, { ...(await response.json()), help: "Type your key into the field at the top of the page." });
+    }
     if (!response.ok) return problem(output, await response.json());
     for await (const [name, data] of events(response)) {
       if (name === "progress" && data.total) Object.assign(bar, { max: data.total, value: data.step });

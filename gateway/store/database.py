@@ -180,6 +180,12 @@ _JSON: dict[str, Any] = {
 }
 
 
+_HELP = (
+    "Try again in a moment. If it stays: DARKROOM_DATABASE_URL names the database, without it it is in DARKROOM_DATA, "
+    "which must be writable; `darkroom doctor` tries both."
+)
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -199,9 +205,13 @@ def _translated() -> Iterator[None]:
         reason = (str(driver).splitlines() or [type(driver).__name__])[0]
         if isinstance(driver, _REFUSALS):
             raise _Refused(f"The database refuses us: {reason}") from error
-        raise Unavailable(f"The database does not answer: {reason}", retry_after=1) from error
+        raise Unavailable(f"The database does not answer: {reason}", retry_after=1, help=_HELP) from error
 
 
+_HELP = (
+    "Try again in a moment. If it stays: DARKROOM_DATABASE_URL names the database, else it lies in DARKROOM_DATA, "
+    "which must be writable. `darkroom doctor` tries both."
+)
 _REFUSALS = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 

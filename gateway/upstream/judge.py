@@ -45,7 +45,7 @@ def judge(endpoint: Endpoint, error: DarkroomError) -> RetryReason | None:
         endpoint.breaker.left()
         endpoint.not_ready(error.detail)
         return "unavailable"
-    if isinstance(error, DeadlineExceeded) and not error.extra.get("overall"):
+    if isinstance(error, DeadlineExceeded) and not error.extra.get("_overall"):
         endpoint.breaker.failed()
         endpoint.look_again.set()
         return "timeout"

@@ -145,7 +145,7 @@ class Stream:
         except TimeoutError:
             if self._loop.time() >= deadline:
                 raise DeadlineExceeded(
-                    "The service did not accept the call before its deadline.", overall=True
+                    "The service did not accept the call before its deadline.", _overall=True
                 ) from None
             raise DeadlineExceeded("The service did not accept the call in time.") from None
         finally:

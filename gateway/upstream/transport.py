@@ -143,7 +143,8 @@ def ours(error: Exception) -> DarkroomError:
     """A foreign exception as one of the tree; raise it `from` the foreign one."""
     words = str(error) or type(error).__name__
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
-        return NoEndpoint(f"No connection to the service: {words}.", retry_after=1)
+        why = getattr(getattr(error, "os_error", None), "strerror", None) or "it did not answer"
+        return NoEndpoint(f"No connection to the service could be made ({why}).", retry_after=1)
     if isinstance(error, (TimeoutError, httpx.TimeoutException)):
         return DeadlineExceeded(f"The service did not answer in time: {words}.")
     return BadUpstream(f"The connection to the service broke: {words}.")
