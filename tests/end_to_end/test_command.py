@@ -103,7 +103,7 @@ def test_a_folder_goes_through_and_takes_up_where_it_was(darkroom: Any, here: Pa
 
 def test_a_refusal_names_the_field_and_what_to_do(darkroom: Any, here: Path) -> None:
     Path("text.png").write_text("not a picture")
-    said = darkroom("run", "remove-background", "text.png", code=1).stderr.decode()
+    said = darkroom("run", "remove-background", "text.png", code=2).stderr.decode()
     assert said.startswith("image: ")
     assert len(said.splitlines()) == 2
 
