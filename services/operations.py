@@ -18,20 +18,24 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.pictures import Colour, ColourOrPicture, Mask, Picture
+from services.pictures import Colour, ColourOrPicture, Mask, Picture, Weights
+from services.poses import Keypoints
+from services.samplers import Sampler, sampler_named
 
 Answer = Literal["pictures", "data"]
 Format = Literal["png", "jpeg", "webp"]
 Kind = Literal["canny", "openpose", "canny-map", "openpose-map"]
-Sampler = Literal[
-    "ddim", "euler", "euler-a", "heun", "lcm", "unipc", "dpm++-2m", "dpm++-2m-karras", "dpm++-sde", "dpm++-sde-karras"
-]  # fmt: skip
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:+-]*$")]
+
+
+def _sampler(name: Any) -> Any:
+    return sampler_named(name) if isinstance(name, str) else name
+
 
 OPERATIONS: dict[str, type[Operation]] = {}
 _LEDGER = Path(__file__).with_name("schemas.json")
@@ -173,18 +177,49 @@ class Seeded(Encoded):
 
 
 class Lora(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    name: Name
-    weight: float = Field(1.0, ge=-4, le=4)
-
-
-class ControlInput(BaseModel):
-    """A picture that steers the form of the result."""
+    """A small change to the model, by its name in the catalogue or as a safetensors file of one's own."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
-    image: Picture
+    name: Name | None = Field(None, description="Its name in the catalogue.")
+    file: Weights | None = Field(None, description="A safetensors file, instead of a name.")
+    weight: float = Field(1.0, ge=-4, le=4)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Lora:
+        if (self.name is None) == (self.file is None):
+            raise PydanticCustomError("one_source", "give either name or file")
+        return self
+
+
+class Reading(BaseModel):
+    """How edges and poses are read from a picture."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+    low: int | None = Field(
+        None, ge=0, le=1000, description="canny: below it there is no edge; found from the picture if absent."
+    )
+    high: int | None = Field(
+        None, ge=0, le=1000, description="canny: above it there is an edge; found from the picture if absent."
+    )
+    hands: bool = Field(False, description="openpose: hands too.")
+    face: bool = Field(False, description="openpose: the face too.")
+
+    @model_validator(mode="after")
+    def _thresholds(self) -> Self:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise PydanticCustomError("thresholds", "low must not lie above high")
+        return self
+
+
+class ControlInput(Reading):
+    """A picture that steers the form of the result, or a pose as keypoints."""
+
+    image: Picture | None = None
+    keypoints: Keypoints | None = Field(
+        None, description="A pose as JSON, instead of a picture; kind is openpose."
+    )
     kind: Kind = Field(description="What to read from the picture; `-map` says that it is a ready map.")
     weight: float = Field(1.0, ge=0, le=2)
     start: float = Field(0.0, ge=0, le=1, description="The share of the steps after which it begins.")
@@ -194,6 +229,10 @@ class ControlInput(BaseModel):
     def _ordered(self) -> ControlInput:
         if self.start >= self.end:
             raise PydanticCustomError("control_range", "start must lie before end")
+        if (self.image is None) == (self.keypoints is None):
+            raise PydanticCustomError("one_source", "send either image or keypoints")
+        if self.keypoints is not None and self.kind != "openpose":
+            raise PydanticCustomError("one_source", "keypoints are for the kind openpose")
         return self
 
 
@@ -208,14 +247,30 @@ class Diffusion(Seeded):
     height: int | None = Field(
         None, ge=64, le=2048, multiple_of=8, description="In pixels; the model's own if absent."
     )
-    steps: int = Field(30, ge=1, le=150)
-    guidance: float = Field(7.0, ge=0, le=30, description="How strictly the prompt is followed.")
-    sampler: Sampler = Field("dpm++-2m-karras")
+    steps: int | None = Field(None, ge=1, le=150, description="The model's own if absent, most often 30.")
+    guidance: float | None = Field(
+        None,
+        ge=0,
+        le=30,
+        description="How strictly the prompt is followed; the model's own if absent, most often 7.",
+    )
+    sampler: Annotated[Sampler, BeforeValidator(_sampler)] | None = Field(
+        None, description="The model's own if absent, most often dpm++-2m-karras."
+    )
+    clip_skip: int | None = Field(
+        None, ge=1, le=12, description="How many of the text encoder's last layers are left out; 1 is none."
+    )
+    refiner: Name | None = Field(None, description="A refiner model that finishes the picture.")
+    refine_at: float = Field(
+        0.8, gt=0, lt=1, description="The share of the work after which the refiner takes over."
+    )
     count: int = Field(1, ge=1, le=16, description="How many pictures.")
     loras: list[Lora] = Field(default_factory=list, max_length=8)
     reference: Picture | None = Field(None, description="A picture whose look is taken over (IP-Adapter).")
     reference_scale: float = Field(0.6, ge=0, le=1)
     controls: list[ControlInput] = Field(default_factory=list, max_length=3)
+    guess_mode: bool = Field(False, description="Controls lead alone, as if there were no prompt.")
+    previews: int = Field(5, ge=0, le=50, description="A preview every so many steps; 0 for none.")
 
     def performed_by(self) -> str:
         return "controlnet" if self.controls else self.service
@@ -249,13 +304,11 @@ class Control(Diffusion, service="controlnet"):
     controls: list[ControlInput] = Field(min_length=1, max_length=3)
 
 
-class Preprocess(Encoded, service="controlnet"):
+class Preprocess(Reading, Encoded, service="controlnet"):
     """Show the map of edges or the pose that a control would follow."""
 
     image: Picture | None = None
-    keypoints: list[list[float]] | None = Field(
-        None, max_length=256, description="[[x, y, confidence], ...] to draw a pose from."
-    )
+    keypoints: Keypoints | None = Field(None, description="A pose as JSON, to draw instead of a picture's.")
     kind: Literal["canny", "openpose"] = "canny"
 
     @model_validator(mode="after")
@@ -289,7 +342,11 @@ class Caption(Operation, service="caption", answers="data"):
     """Say what a picture shows."""
 
     image: Picture
-    phrases: int = Field(8, ge=0, le=64, description="How many ranked phrases to add to the caption.")
+    mode: Literal["best", "fast", "classic", "negative", "caption"] = Field(
+        "fast",
+        description="How the prompt is composed, as CLIP interrogator's users know it; caption is the sentence alone.",
+    )
+    phrases: int = Field(8, ge=0, le=64, description="How many ranked phrases of each kind to tell.")
 
 
 class Portrait(Seeded, service="portrait"):

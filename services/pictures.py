@@ -74,6 +74,13 @@ class Mask(Picture):
     describes = "A mask, written as a picture is; its luminance counts, white is where the work happens."
 
 
+class Weights(Picture):
+    """A model's file (safetensors) that comes with a request; `pixels` are its bytes' place on disk."""
+
+    __slots__ = ()
+    describes = "A safetensors file: `part:NAME`, `asset:ID`, or base64."
+
+
 _COLOUR_NAMES = [
     *(
         "black",
