@@ -1,24 +1,28 @@
 """The catalogue of models: in goes a name from a request, out goes the model that a service loaded for it.
 
-`models.yaml` beside this file (and beside an extension's `service.py`) names each model's engine, origin,
-pinned revision, files with checksums, licence, defaults and the names by which other dialects know it. A
-service marks what it loaded; `auto` is the loaded model of the highest rank. Nothing is downloaded here.
+`models.yaml` beside this file (and beside an extension's `service.py`, in the models' folder, and where
+DARKROOM_MODELS_FILE says) names each model's engine, origin, pinned revision, files with checksums, licence, defaults
+and the names by which other dialects know it. A service marks what it loaded, and what it can load when it is asked
+for; `auto` is the loaded model of the highest rank. Nothing is downloaded here.
 """
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.errors import Unavailable, UnknownModel
+from services.models_disk import Manifest, ManifestFile, Shelf
 
 CATALOGUE = Path(__file__).with_name("models.yaml")
 AUTO = "auto"
+
+EntryKind = Literal["model", "lora", "part"]
 
 
 class ModelFile(BaseModel):
@@ -36,32 +40,76 @@ class ModelEntry(BaseModel):
 
     name: str
     service: str
+    also_for: tuple[str, ...] = Field((), description="Other services that load it too.")
     engine: str = Field(description="The code that runs it.")
+    kind: EntryKind = Field(
+        "model",
+        description="A model can be asked for by name; a lora is added to one; a part is what others share.",
+    )
+    family: str = Field("", description="What its networks are: sdxl, sdxl-refiner or sd.")
     licence: str
     summary: str = ""
     source: str = Field(
         "", description="The repository that its files come from; empty where there are none."
     )
-    revision: str = Field("", description="The pinned revision of the source.")
+    revision: str = Field(
+        "",
+        pattern="^([0-9a-f]{40})?$",
+        description="The pinned commit of the source. Where the catalogue cannot know it, the first `pull` notes the "
+        "commit in a lock file beside the files, and it is pinned from then on.",
+    )
+    gated: bool = Field(False, description="Its source asks for a token and for consent to its licence.")
     files: tuple[ModelFile, ...] = ()
+    wanted: tuple[str, ...] = Field(
+        (), description="Patterns of the source's files, where it is the source that knows their checksums."
+    )
+    folder: str = Field(
+        "", description="Where its files are, if not in the models' folder; beside the catalogue's own file."
+    )
+    single_file: str = Field(
+        "", description="One safetensors file with all its networks; `base` tells their form."
+    )
+    base: str = Field("", description="The model whose parts it has, but for its own.")
+    weights: dict[str, str] = Field(
+        default_factory=dict, description="Parts that it has as one file each: `unet: file.safetensors`."
+    )
+    parts: dict[str, str] = Field(
+        default_factory=dict,
+        description="Parts that are entries of their own: vae, safety, ip-adapter, controlnet-canny ...",
+    )
     defaults: dict[str, Any] = Field(default_factory=dict)
     memory_mb: int = Field(0, ge=0, description="Memory it needs beside the pictures.")
     aliases: tuple[str, ...] = ()
     rank: int = Field(0, description="`auto` takes the loaded one of the highest rank.")
 
+    def belongs_to(self, service: str) -> bool:
+        return service == self.service or service in self.also_for
+
+    @property
+    def fetched(self) -> bool:
+        """Its files come from a source."""
+        return bool(self.source)
+
+
+# what a model cannot do without; the other parts are loaded when a request needs them
+NEEDED_PARTS = ("vae", "safety")
+
 
 class Models:
-    """One service's part of the catalogue, and which of it is loaded."""
+    """One service's part of the catalogue, which of it is loaded, and which can be."""
 
     def __init__(self, service: str, entries: list[ModelEntry], folder: Path = Path("models")) -> None:
         self.service = service
         self.folder = folder
-        self._entries = {entry.name: entry for entry in entries if entry.service == service}
+        self.shelf = Shelf(folder)
+        self._all = {entry.name: entry for entry in entries}
+        self._entries = {entry.name: entry for entry in entries if entry.belongs_to(service)}
         self._aliases = {alias: entry.name for entry in self._entries.values() for alias in entry.aliases}
         self._loaded: set[str] = set()
+        self._offered: set[str] = set()
 
     def __iter__(self) -> Iterator[ModelEntry]:
-        return iter(self._entries.values())
+        return iter(list(self._entries.values()))
 
     def __getitem__(self, name: str) -> ModelEntry:
         """The entry of that name or alias."""
@@ -72,19 +120,42 @@ class Models:
             )
         return entry
 
+    def entry(self, name: str) -> ModelEntry:
+        """Any entry of the catalogue, another service's too: what a model's parts name."""
+        found = self._all.get(name)
+        if found is None:
+            raise Unavailable(
+                f"The catalogue has no entry {name!r}, which a model names as its part.",
+                help="Correct the name in the models.yaml that has it.",
+            )
+        return found
+
+    # ── what can be asked for ───────────────────────────────────────────────────────────────────────────────
+
     def loaded(self, name: str) -> None:
         """Marks a model as ready to be asked for."""
         self._loaded.add(self[name].name)
 
+    def unloaded(self, name: str) -> None:
+        """Marks a model as gone from memory."""
+        self._loaded.discard(self[name].name)
+
+    def offered(self, name: str) -> None:
+        """Marks a model as one that is loaded when it is asked for."""
+        self._offered.add(self[name].name)
+
     def is_loaded(self, name: str) -> bool:
         return name in self._loaded
 
+    def is_offered(self, name: str) -> bool:
+        return name in self._loaded or name in self._offered
+
     def resolve(self, name: str) -> str:
-        """The loaded model that `name` stands for."""
+        """The model that `name` stands for, loaded or offered."""
         if name == AUTO:
             return self.best()
         entry = self[name]
-        if entry.name not in self._loaded:
+        if not self.is_offered(entry.name):
             raise UnknownModel(
                 f"The model {entry.name!r} is not loaded here. {self._names()}",
                 field="model",
@@ -94,30 +165,34 @@ class Models:
 
     def best(self) -> str:
         """What `auto` is; a service without models of its own is itself the answer."""
-        loaded = [entry for entry in self if entry.name in self._loaded]
-        return max(loaded, key=lambda entry: entry.rank).name if loaded else self.service
+        ready = [entry for entry in self if entry.name in self._loaded] or [
+            entry for entry in self if entry.name in self._offered
+        ]
+        return max(ready, key=lambda entry: entry.rank).name if ready else self.service
+
+    # ── files ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def path(self, name: str, file: str) -> Path:
-        """A model's file, checked against the catalogue."""
+        """A model's file, checked against the catalogue; read as a whole only when it has changed."""
         entry = self[name]
         wanted = next(f for f in entry.files if f.path == file)
-        path = self.folder / entry.name / file
-        if not path.is_file():
-            raise Unavailable(f"{path} is missing.", help=f"`darkroom models pull {entry.name}` fetches it.")
-        with path.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        if digest != wanted.sha256:
-            raise Unavailable(
-                f"{path} is not the file that the catalogue names: its checksum is another.",
-                help=f"Delete it; `darkroom models pull {entry.name}` fetches it anew.",
-            )
-        return path
+        listed = Manifest(
+            entry.source, entry.revision, [ManifestFile(wanted.path, wanted.size, sha256=wanted.sha256)]
+        )
+        self.shelf.check(entry.name, self.place(entry), listed)
+        return self.place(entry) / file
+
+    def place(self, entry: ModelEntry) -> Path:
+        """The folder with its files."""
+        return Path(entry.folder) if entry.folder else self.folder / entry.name
 
     def describe(self) -> list[dict[str, Any]]:
         """For `describe` and /v1/models."""
         shown = {
             "name",
             "engine",
+            "kind",
+            "family",
             "licence",
             "summary",
             "source",
@@ -127,24 +202,49 @@ class Models:
             "defaults",
         }
         return [
-            entry.model_dump(mode="json", include=shown) | {"loaded": self.is_loaded(entry.name)}
+            entry.model_dump(mode="json", include=shown)
+            | {"loaded": self.is_loaded(entry.name), "available": self.is_offered(entry.name)}
             for entry in self
+            if entry.kind != "part"
         ]
 
     def _names(self) -> str:
-        return f"Loaded are: {', '.join(sorted(self._loaded)) or 'none'}."
+        names = f"Loaded are: {', '.join(sorted(self._loaded)) or 'none'}."
+        more = sorted(self._offered - self._loaded)
+        return f"{names} On disk: {', '.join(more)}." if more else names
 
 
 def read_catalogue(*paths: Path) -> list[ModelEntry]:
     """The entries of our catalogue and of `paths`; a fault in one stops the start and says where it is."""
-    entries: list[ModelEntry] = []
+    entries: dict[str, ModelEntry] = {}
     for path in (CATALOGUE, *paths):
-        listed = yaml.safe_load(path.read_text()) or {}
+        try:
+            listed = yaml.safe_load(path.read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise SystemExit(f"{path}: this catalogue of models cannot be read: {error}") from error
+        if not isinstance(listed, dict):
+            raise SystemExit(f"{path}: a catalogue of models is a mapping from names to what they are.")
         for name, fields in listed.items():
             try:
-                entries.append(ModelEntry(name=name, **fields))
+                entries[name] = _placed(ModelEntry(name=name, **fields), path.parent)
             except (ValidationError, TypeError) as error:
                 raise SystemExit(
                     f"{path}: the model {name!r} is not described as it must be: {error}"
                 ) from error
-    return entries
+    return list(entries.values())
+
+
+def own_catalogues(folder: Path) -> list[Path]:
+    """Catalogues of one's own: the file that DARKROOM_MODELS_FILE names, and `models.yaml` in the models' folder."""
+    named = os.environ.get("DARKROOM_MODELS_FILE", "")
+    if named and not Path(named).is_file():
+        raise SystemExit(f"DARKROOM_MODELS_FILE names {named}, which is not there.")
+    beside = folder / "models.yaml"
+    return [*([beside] if beside.is_file() else []), *([Path(named)] if named else [])]
+
+
+def _placed(entry: ModelEntry, beside: Path) -> ModelEntry:
+    """Its folder as a path from here."""
+    if not entry.folder:
+        return entry
+    return entry.model_copy(update={"folder": str(beside / Path(entry.folder).expanduser())})
