@@ -5,6 +5,7 @@
     │   ├── Malformed 400       not JSON, not multipart, not what its content type says
     │   ├── BadPicture 422      a picture that cannot be decoded, or is not allowed
     │   ├── UnknownModel 422
+    │   ├── Withheld 422        the safety checker flagged every picture
     │   ├── TooSlow 408         the request's body did not arrive in time
     │   ├── TooLarge 413
     │   ├── UnsupportedMedia 415
@@ -104,6 +105,11 @@ class BadPicture(BadInput):
 class UnknownModel(BadInput):
     slug, title = "unknown-model", "There is no such model here"
     help = "GET /v1/models lists the names; `auto` always works."
+
+
+class Withheld(BadInput):
+    slug, title = "withheld", "The safety checker withheld every picture"
+    help = "Ask with other words or another seed; an operator can turn the checker off with DARKROOM_SAFETY."
 
 
 class TooSlow(BadInput):

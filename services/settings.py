@@ -37,6 +37,21 @@ class ServiceSettings(Limits):
     threads: int = Field(
         0, ge=0, description="Threads that one request's arithmetic may use; 0: cores / capacity."
     )
+    picture_parameters: bool = Field(
+        True, description="Whether a generated picture carries its prompt and parameters in its metadata."
+    )
+    c2pa_key: str = Field("", description="The file of the private key (PEM) that signs generated pictures.")
+    c2pa_certificate: str = Field(
+        "", description="The file of its certificate and those above it (PEM), the key's own first."
+    )
+    c2pa_timestamps: str = Field(
+        "", description="The address of a time-stamp server (RFC 3161) for signatures; none if absent."
+    )
+    safety: str = Field(
+        "auto",
+        pattern="^(auto|on|off)$",
+        description="Whether generated pictures pass the safety checker; auto: all but those of micro.",
+    )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
