@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
-from services.settings import ServiceSettings
+import pytest
+
+from services.settings import DiffusionSettings, FromEnvironment, HubSettings, ServiceSettings
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "services.md").read_text()
 
 
-def test_every_setting_of_a_service_is_in_the_page_with_its_default_and_sentence() -> None:
-    for name, field in ServiceSettings.model_fields.items():
+@pytest.mark.parametrize("settings", [ServiceSettings, DiffusionSettings, HubSettings])
+def test_every_setting_of_a_service_is_in_the_page_with_its_default_and_sentence(
+    settings: type[FromEnvironment],
+) -> None:
+    for name, field in settings.model_fields.items():
         default = field.get_default()
         shown = f"{default:g}" if isinstance(default, float) else str(default)
         line = f"| `DARKROOM_{name.upper()}` | {shown} | {field.description} |".replace("|  |", "| |")
