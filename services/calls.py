@@ -57,7 +57,7 @@ class Call:
         self.app, self.ask, self.request_id = app, ask, request_id
         self.method = getattr(app.service, ask.method())
         outbox = Outbox()
-        self.work = Work(ask, Job(ask, request_id, deadline, outbox.put), outbox)
+        self.work = Work(ask, Job(ask, request_id, deadline, outbox.put), outbox, app.origin)
         loop = asyncio.get_running_loop()
         self._fault: DarkroomError | None = None
         self._is_decoded = False

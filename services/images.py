@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from services.errors import BadInput, BadPicture, DarkroomError, TooLarge
 from services.operations import Format, Operation
@@ -28,6 +28,7 @@ WEBP_METHOD = 2
 
 _ORIENTATION = 0x0112
 _MAX_PROFILE = 4 * 2**20
+_MAX_COMMENT = 65_000
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -73,17 +74,42 @@ def decode_all(ask: Operation, parts: dict[str, bytes], limits: Limits) -> None:
         )
 
 
-def encode(image: Image.Image, format: Format = "png", quality: int = 90) -> bytes:  # noqa: A002 - the parameter's name
-    """The file's bytes; where the format has no transparency the picture is laid on white."""
+def encode(
+    image: Image.Image,
+    format: Format = "png",  # noqa: A002 - the parameter's name
+    quality: int = 90,
+    text: str = "",
+) -> bytes:
+    """The file's bytes; where the format has no transparency the picture is laid on white. `text` goes with it, where
+    readers of generated pictures look: PNG's text `parameters`, else EXIF's UserComment."""
     out = BytesIO()
+    exif = _comment(text) if text and format != "png" else b""
     if format == "jpeg":
-        flatten(image).save(out, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2)
+        flatten(image).save(out, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2, exif=exif)
     elif format == "webp":
         image = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
-        image.save(out, "WEBP", quality=quality, method=WEBP_METHOD, lossless=quality == 100)
+        image.save(out, "WEBP", quality=quality, method=WEBP_METHOD, lossless=quality == 100, exif=exif)
     else:
-        image.save(out, "PNG", compress_level=PNG_LEVEL)
+        chunks = PngImagePlugin.PngInfo()
+        if text:
+            chunks.add_text("parameters", text)
+        image.save(out, "PNG", compress_level=PNG_LEVEL, pnginfo=chunks)
     return out.getvalue()
+
+
+def _comment(text: str) -> bytes:
+    """EXIF with the text as UserComment. A JPEG holds at most 64 KiB of it: a longer text loses the end of its prompts,
+    and keeps its last line, which has the fields."""
+    coded = text.encode("utf-16-be", errors="replace")
+    if len(coded) > _MAX_COMMENT:
+        head, _, last = text.rpartition("\n")
+        end = f"…\n{last}".encode("utf-16-be", errors="replace")
+        room = max(0, _MAX_COMMENT - len(end)) & ~1
+        coded = head.encode("utf-16-be", errors="replace")[:room] + end
+        coded = coded.decode("utf-16-be", errors="ignore").encode("utf-16-be")[:_MAX_COMMENT]
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + coded
+    return exif.tobytes()
 
 
 def flatten(image: Image.Image, colour: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:

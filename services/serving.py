@@ -40,9 +40,10 @@ from services.calls import Call, RunRoute
 from services.errors import AtCapacity, DarkroomError, Draining, NotFound, SchemaMismatch, Unavailable
 from services.models import ModelEntry, Models, read_catalogue
 from services.operations import OPERATIONS, Operation
+from services.origin.credentials import Credentials
 from services.settings import ServiceSettings
 from services.telemetry import Metrics, Traces, set_up_logs
-from services.work import Job, Preview, Progress, Result
+from services.work import Job, Origin, Preview, Progress, Result
 
 __all__ = ["Job", "Models", "Preview", "Progress", "Result", "Service", "ServiceApp", "cores"]
 
@@ -54,6 +55,9 @@ class Service:
 
     name: ClassVar[str] = ""
     capacity: ClassVar[int] = 0  # requests at once; 0: as many as there are cores
+    generative: ClassVar[bool] = (
+        False  # whether a trained model makes its pictures, which are then signed as such
+    )
 
     models: Models
     threads: int = 1  # that the arithmetic of one request may use
@@ -106,6 +110,10 @@ class ServiceApp:
         self.draining = False
         self.calls: set[Call] = set()
         self.executor = ThreadPoolExecutor(self.capacity, thread_name_prefix=f"{self.name}-work")
+        self.origin = Origin(
+            self.settings.picture_parameters,
+            Credentials.from_settings(self.settings) if kind.generative else None,
+        )
         self.metrics = Metrics(self.name)
         self.traces = Traces(self.name, self.settings.otlp_endpoint)
         if catalogue is None:

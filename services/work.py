@@ -24,6 +24,7 @@ from services import frames
 from services.errors import Cancelled, DarkroomError
 from services.images import MEDIA_TYPES, encode
 from services.operations import Encoded, Format, Operation, Seeded
+from services.origin.credentials import Credentials
 from services.pictures import Picture
 
 PREVIEW_SIDE = 512
@@ -32,11 +33,14 @@ _SEEDS = 2**32
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished picture that says more than its pixels: a map, or a seed of its own."""
+    """A finished picture that says more than its pixels: a map, a seed of its own, how it was made, or that the safety
+    checker withheld it and it is black."""
 
     image: Image.Image
     role: str = "picture"
     seed: int | None = None
+    parameters: str = ""  # `services/origin/parameters.py` makes it; written into the picture
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,14 @@ class Preview:
     """What a generator yields to show the work in progress."""
 
     image: Image.Image
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a service's pictures may say of where they are from."""
+
+    parameters: bool = True
+    credentials: Credentials | None = None  # of a generative service where a key is set
 
 
 @dataclass(slots=True)
@@ -163,6 +175,7 @@ class Work:
     ask: Operation
     job: Job
     outbox: Outbox
+    origin: Origin = field(default_factory=Origin)
     timing: Timing = field(default_factory=Timing)
     data: dict[str, Any] | None = None
     count: int = 0
@@ -215,7 +228,8 @@ class Work:
         started = time.perf_counter()
         encoding: Format = (self.ask.format if isinstance(self.ask, Encoded) else None) or "png"
         quality = self.ask.quality if isinstance(self.ask, Encoded) else 90
-        body = encode(result.image, encoding, quality)
+        body = encode(result.image, encoding, quality, result.parameters if self.origin.parameters else "")
+        body = self._signed(body, encoding, result)
         self.timing.encode_ms += (time.perf_counter() - started) * 1000
         fields: dict[str, Any] = {
             "index": self.count,
@@ -226,8 +240,22 @@ class Work:
         }
         if result.seed is not None or (isinstance(self.ask, Seeded) and result.role == "picture"):
             fields["seed"] = result.seed if result.seed is not None else self.job.seed + self.count
+        if result.withheld:
+            fields["withheld"] = True
         self.count += 1
         self.outbox.put("result", frames.encode("result", body, **fields))
+
+    def _signed(self, body: bytes, encoding: Format, result: Result) -> bytes:
+        """What a generative service made from a seed is signed; a map that it read from a picture is not."""
+        credentials = self.origin.credentials
+        if credentials is None or result.role != "picture" or not isinstance(self.ask, Seeded):
+            return body
+        edited = getattr(self.ask, "image", None) is not None
+        return credentials.sign(
+            body,
+            MEDIA_TYPES[encoding],
+            "compositeWithTrainedAlgorithmicMedia" if edited else "trainedAlgorithmicMedia",
+        )
 
 
 def pixels_of(image: Image.Image | Picture) -> Image.Image:

@@ -2,7 +2,7 @@
 
     a red circle on a blue background <lora:crayon:0.8>
     Negative prompt: blurry
-    Steps: 30, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 128x128, Model: micro, ..., Version: Darkroom 0.1.0
+    Steps: 30, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 128x128, Model: micro, Version: Darkroom 0.1.0
 
 That page, and the many readers made for its pictures, take the last line apart at commas and colons; a value that holds
 one of these is quoted as JSON. `read_parameters` is the way back.
@@ -69,10 +69,14 @@ def parameters_text(
     if recipe.refinement is not None:
         fields["Refiner"] = recipe.refinement.model
         fields["Refiner switch at"] = f"{recipe.refinement.at:g}"
-    hashes = {_lora_name(use.source): found for use in recipe.loras if (found := _hash(use.source, lora_hashes))}
+    hashes = {
+        _lora_name(use.source): found for use in recipe.loras if (found := _hash(use.source, lora_hashes))
+    }
     if hashes:
         fields["Lora hashes"] = ", ".join(f"{name}: {found[:_SHORT_HASH]}" for name, found in hashes.items())
-    fields["RNG"] = "CPU"  # where the noise is drawn; without it that page draws on its GPU and shows another picture
+    fields["RNG"] = (
+        "CPU"  # where the noise is drawn; without it that page draws on its GPU and shows another picture
+    )
     fields["Version"] = f"Darkroom {_version()}"
     lines.append(", ".join(f"{name}: {quoted(str(value))}" for name, value in fields.items()))
     return "\n".join(lines)
