@@ -24,6 +24,7 @@ class Checkpoint:
     scheduler_config: dict[str, Any]
     controlnets: dict[str, Any] = field(default_factory=dict)  # "canny", "openpose"
     image_encoder: Any = None  # for IP-Adapter
+    feature_extractor: Any = None  # prepares pictures for it; CLIP's usual one if absent
     safety: Any = None  # the checker, where one is loaded
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32

@@ -24,6 +24,7 @@ class Conditioning:
     pooled: torch.Tensor | None = None  # (1, width): SDXL
     time_ids: torch.Tensor | None = None  # (1, 5 or 6): SDXL
     image: torch.Tensor | None = None  # IP-Adapter's embedding of the reference
+    guidance: torch.Tensor | None = None  # (1, width): distilled models that are told the guidance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +55,8 @@ class Hole:
     """What inpainting puts back, or shows the UNet, at each step."""
 
     mask: torch.Tensor  # (1, 1, h, w) of the latents
-    clean: torch.Tensor  # the picture's latents
-    noise: torch.Tensor
+    clean: torch.Tensor | None = None  # the picture's latents and noise, which a UNet of four channels needs
+    noise: torch.Tensor | None = None
     masked: torch.Tensor | None = None  # the masked picture's latents, for a UNet of nine channels
 
 
@@ -77,10 +78,19 @@ class Lane:
     at: int = 0  # the index of the next timestep
     refiner: Checkpoint | None = None  # who goes on when `at` reaches the end of `timesteps`
     extra: dict[str, Any] = field(default_factory=dict)  # what `scheduler.step` takes beside (eta, generator)
+    estimate: torch.Tensor | None = None  # the finished latents, as the last step foresees them: for previews
+    company: Any = None  # what `step` laid together for the lanes that went with this one the last time
 
     @property
     def done(self) -> bool:
         return self.at >= len(self.timesteps)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """The steps that are done, of how many. Heun calls the UNet twice for a step, but for the last one."""
+        order = int(getattr(self.scheduler, "order", 1))
+        total = -(-len(self.timesteps) // order)
+        return (total if self.done else self.at // order), total
 
     def key(self) -> Hashable:
         """Lanes of equal keys may share a call of the UNet."""
