@@ -1,4 +1,4 @@
-"""Finished latents to pictures: in come lanes, out come RGB pictures. Outside of a mask they are what was there before."""
+"""Finished latents to pictures: in come lanes, out come RGB pictures, outside of a mask the same as before."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _picture(lane: Lane) -> Image.Image:
     if not bool(torch.isfinite(values).all()):
         raise ServiceFault(
             f"The model {recipe.model!r} gave numbers that are no picture (not a number).",
-            help="Ask for weaker guidance, LoRAs or prompt weights; an operator can run the model in float32 or bfloat16.",
+            help="Ask for weaker guidance, LoRAs or prompt weights; an operator can run the model in float32.",
         )
     made = (values * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous().numpy()
     picture = Image.fromarray(made)
