@@ -56,7 +56,6 @@ def parameters_text(
         "CFG scale": f"{recipe.guidance:g}",
         "Seed": recipe.seed + index if seed is None else seed,
         "Size": f"{recipe.width}x{recipe.height}",
-        "Model": recipe.model,
     }
     if recipe.kind != "text":
         fields["Denoising strength"] = f"{recipe.strength:g}"
@@ -64,6 +63,8 @@ def parameters_text(
         fields["Clip skip"] = recipe.clip_skip
     for n, control in enumerate(recipe.controls):
         fields[f"ControlNet {n}"] = _control(control, guess_mode=recipe.guess_mode)
+    # after the controls: simpler readers look into quoted values too, and take the last `Model` that they find
+    fields["Model"] = recipe.model
     if recipe.reference is not None:
         fields["Reference scale"] = f"{recipe.reference_scale:g}"
     if recipe.refinement is not None:
