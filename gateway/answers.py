@@ -87,7 +87,8 @@ async def collect(
             case "accepted":
                 answer.model = item.get("model", answer.model)
             case "result":
-                answer.pictures.append(await keep(item, taking(stream, item.size)))
+                kept = await keep(item, taking(stream, item.size))
+                answer.pictures.append(kept | {"withheld": True} if item.get("withheld") else kept)
             case "done":
                 answer.model = item.get("model", answer.model)
                 answer.data = item.get("data", answer.data)

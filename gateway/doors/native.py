@@ -286,4 +286,6 @@ def _picture_headers(result: Event, model: str, spent: tuple[float, float]) -> H
     ]
     if (seed := result.get("seed")) is not None:
         headers.append((b"x-darkroom-seed", str(seed).encode()))
+    if result.get("withheld"):
+        headers.append((b"x-darkroom-withheld", b"true"))
     return headers
