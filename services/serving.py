@@ -55,11 +55,15 @@ class Service:
 
     name: ClassVar[str] = ""
     capacity: ClassVar[int] = 0  # requests at once; 0: as many as there are cores
+    at_work: ClassVar[int] = (
+        0  # how many of them calculate at the same time; 0: all, each on its share of the cores
+    )
     generative: ClassVar[bool] = (
         False  # whether a trained model makes its pictures, which are then signed as such
     )
 
     models: Models
+    settings: ServiceSettings
     threads: int = 1  # that the arithmetic of one request may use
 
     def __init_subclass__(cls, name: str | None = None, **more: Any) -> None:
@@ -69,6 +73,9 @@ class Service:
 
     def load(self, models: Models) -> None:
         """Makes the engines and marks their models with `models.loaded(name)`. Runs once, in a thread."""
+
+    def close(self) -> None:
+        """Lets go of what `load` made. Runs once, in a thread, when the process shuts down."""
 
     def choose(self, ask: Operation) -> str:
         """The name of the model that will do it; `ask.model` has it when the method is called."""
@@ -121,7 +128,8 @@ class ServiceApp:
             catalogue = read_catalogue(*([beside] if beside.is_file() else []))
         self.models = Models(self.name, catalogue, self.settings.models_path)
         self.service.models = self.models
-        self.service.threads = self.settings.threads or max(1, cores() // self.capacity)
+        self.service.settings = self.settings
+        self.service.threads = self.settings.threads or max(1, cores() // (kind.at_work or self.capacity))
         self.asgi = Starlette(
             routes=[
                 Route("/darkroom/v1/run/{operation}", _AsRoute(RunRoute(self)), methods=["POST"]),
@@ -143,6 +151,7 @@ class ServiceApp:
             self.drain()
             loading.cancel()
             self.executor.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(self.service.close)
             await asyncio.to_thread(self.traces.close)
 
     async def _load(self) -> None:

@@ -124,6 +124,11 @@ class DiffusionSettings(FromEnvironment):
         "model below 8 GB of a GPU.",
     )
     loras: int = Field(8, ge=1, le=64, description="LoRAs that stay attached to a model, in use or not.")
+    batch_rows: int = Field(
+        0,
+        ge=0,
+        description="Rows of one call of the UNet, of which a guided picture takes two; 0: what suits the device.",
+    )
 
 
 class HubSettings(FromEnvironment):

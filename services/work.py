@@ -13,8 +13,9 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Executor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -200,7 +201,12 @@ class Work:
         self._accept_all(method(self.ask, self.job))
 
     def _accept_all(self, value: Any) -> None:
-        if isinstance(value, list | tuple | Iterator):
+        if isinstance(value, Iterator):
+            # closed at once when a stop ends it early, and not when somebody drops the error that holds it
+            with closing(value) if isinstance(value, Generator) else nullcontext():
+                for item in value:
+                    self._accept(item)
+        elif isinstance(value, list | tuple):
             for item in value:
                 self._accept(item)
         else:

@@ -107,8 +107,7 @@ class Engine:
             self._entering += arrived
             try:
                 self._round()
-            except Exception as error:
-                # not a stage's fault, which is caught where it happens: whatever it was, the next requests shall live
+            except Exception as error:  # noqa: BLE001 - a stage's faults are caught where they happen; this one is ours
                 _log.exception("The engine's round failed")
                 self._fail(list(self._tickets), error)
         self._fail([*self._tickets, *self._arrived], Draining("The service is shutting down.", retry_after=1))

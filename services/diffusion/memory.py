@@ -15,8 +15,8 @@ import torch
 
 FORGET_AFTER = 300.0  # seconds
 MOST_ROWS = 64
-# A row is one picture's half of a guided step. On a processor many rows gain only where the network is so small that its
-# calls cost more than its arithmetic; on a GPU until it is full.
+# A row is one picture's half of a guided step. On a processor many rows gain only where the network is so small that
+# its calls cost more than its arithmetic; on a GPU until it is full.
 _ROW_PIXELS_CPU = 2**20
 _ROW_BYTES_PER_PIXEL = 1500.0  # of activations, in a UNet of SDXL's size in half precision
 _NO_MEMORY = (

@@ -1,5 +1,5 @@
-"""From an operation to a recipe: in go the parameters as they were asked, out comes what the engine is to do, with every
-default settled.
+"""From an operation to a recipe: in go the parameters as they were asked, out comes what the engine is to do, with
+every default settled.
 
 `Settled` remembers beside it how the answer is laid out: inpainting without an asked size answers with the picture
 at its own size, whatever size the model worked at, and outside of the mask bit for bit what it was.
@@ -24,8 +24,9 @@ from services.operations import ControlInput, Diffusion, ImageToImage, Inpaint, 
 FALLBACKS: dict[str, Any] = {"steps": 30, "guidance": 7.0, "sampler": "dpm++-2m-karras"}
 _SIDES = {"sd": 512}  # of families whose catalogue entry names none; the others have 1024
 HALF = 128
+CONTROLNET = "controlnet-"  # before a net's name among a model's parts
 
-MakeMap = Callable[[ControlInput, Size], Image.Image]
+MakeMap = Callable[[ControlInput, Size, str], Image.Image]  # with the control's path, for errors
 NameLora = Callable[[Lora, int], str]
 
 
@@ -82,7 +83,7 @@ def settle(
         loras=tuple(LoraUse(name_lora(lora, at), lora.weight) for at, lora in enumerate(ask.loras)),
         reference=None if ask.reference is None else flatten(ask.reference.pixels).convert("RGB"),
         reference_scale=ask.reference_scale,
-        controls=_controls(ask, size, make_map),
+        controls=_controls(ask, size, entry, make_map),
         guess_mode=ask.guess_mode,
         refinement=None if refiner is None else Refinement(refiner, ask.refine_at),
         preview_every=ask.previews,
@@ -135,15 +136,17 @@ def _inpainting(ask: Inpaint, recipe: Recipe) -> Settled:
     )
 
 
-def _controls(ask: Diffusion, size: Size, make_map: MakeMap) -> tuple[ControlUse, ...]:
+def _controls(ask: Diffusion, size: Size, entry: ModelEntry, make_map: MakeMap) -> tuple[ControlUse, ...]:
+    nets = [part.removeprefix(CONTROLNET) for part in entry.parts if part.startswith(CONTROLNET)]
     found = []
     for at, control in enumerate(ask.controls):
-        try:
-            image = make_map(control, size)
-        except BadInput as error:
-            if error.field is not None and not error.field.startswith("controls."):
-                error.field = f"controls.{at}.{error.field}"
-            raise
         net = control.kind.removesuffix("-map")
-        found.append(ControlUse(net, image.convert("RGB"), control.weight, control.start, control.end))
+        if net not in nets:
+            raise BadInput(
+                f"The model {entry.name!r} has no ControlNet for {net}; it has: {', '.join(nets) or 'none'}.",
+                field=f"controls.{at}.kind",
+                help="Ask for a model that has one: GET /v1/models lists them.",
+            )
+        image = make_map(control, size, f"controls.{at}")
+        found.append(ControlUse(net, image, control.weight, control.start, control.end))
     return tuple(found)
