@@ -68,8 +68,8 @@ def _draw_body(canvas: Canvas, person: Person, pen: float) -> None:
 def _draw_hand(canvas: Canvas, hand: list[Point], pen: float) -> None:
     for number, (start, end) in enumerate(FINGERS):
         if _seen(hand[start]) and _seen(hand[end]):
-            ends = [(round(x), round(y)) for x, y, _ in (hand[start], hand[end])]
-            cv2.line(canvas, *ends, rainbow(number, len(FINGERS)), thickness=max(1, round(FINGER * pen)))
+            one, other = ((round(x), round(y)) for x, y, _ in (hand[start], hand[end]))
+            cv2.line(canvas, one, other, rainbow(number, len(FINGERS)), thickness=max(1, round(FINGER * pen)))
     for point in filter(_seen, hand):
         _dot(canvas, point, JOINT * pen, (0, 0, 255))
 
