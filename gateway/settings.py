@@ -85,6 +85,11 @@ class Settings(BaseSettings):
         description='Where each service is, as JSON: {"cleanup": ["http://127.0.0.1:3001"]}. `dns+http://name:port` '
         "resolves a name again and again; `#weight=0.1` after an address makes it a canary.",
     )
+    apart: bool = Field(
+        False,
+        description="`darkroom up` starts sdxl and controlnet as two processes; else one performs both and holds their "
+        "models once.",
+    )
     connect_timeout: float = Field(2.0, gt=0, description="Seconds to connect to an endpoint.")
     first_byte_timeout: float = Field(
         10.0, gt=0, description="Seconds until an endpoint has accepted a call, an attempt."

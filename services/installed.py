@@ -8,6 +8,8 @@ from pathlib import Path
 from services.operations import OPERATIONS, extensions
 
 _HERE = Path(__file__).parent
+# one process of the first performs all that the others do: together they hold their models once
+STANDS_FOR = {"controlnet": ("sdxl",)}
 
 
 def installed() -> dict[str, str]:
@@ -24,6 +26,16 @@ def installed() -> dict[str, str]:
             if operation.__module__ == own:
                 found.setdefault(operation.service, f"{package}.service")
     return found
+
+
+def processes(names: list[str], *, apart: bool = False) -> dict[str, list[str]]:
+    """For each process to start, the services that it performs; `apart` gives each service one of its own."""
+    spared = {other for name in names for other in STANDS_FOR.get(name, ()) if not apart and other in names}
+    return {
+        name: [name, *(other for other in STANDS_FOR.get(name, ()) if other in spared)]
+        for name in names
+        if name not in spared
+    }
 
 
 def module_of(name: str) -> str:

@@ -236,17 +236,19 @@ class ControlInput(Reading):
         return self
 
 
+_SIZE = (
+    "if absent, the picture's own (of at most as many pixels as the model was made for), else the first control's shape, "
+    "else the model's own."
+)
+
+
 class Diffusion(Seeded):
     prompt: str = Field(
         max_length=10_000, description="What is to be seen.", examples=["a red circle on a blue background"]
     )
     negative_prompt: str = Field("", max_length=10_000, description="What is not to be seen.")
-    width: int | None = Field(
-        None, ge=64, le=2048, multiple_of=8, description="In pixels; the model's own if absent."
-    )
-    height: int | None = Field(
-        None, ge=64, le=2048, multiple_of=8, description="In pixels; the model's own if absent."
-    )
+    width: int | None = Field(None, ge=64, le=2048, multiple_of=8, description=f"In pixels; {_SIZE}")
+    height: int | None = Field(None, ge=64, le=2048, multiple_of=8, description=f"In pixels; {_SIZE}")
     steps: int | None = Field(None, ge=1, le=150, description="The model's own if absent, most often 30.")
     guidance: float | None = Field(
         None,
@@ -291,7 +293,11 @@ class ImageToImage(Diffusion, service="sdxl"):
 
 
 class Inpaint(Diffusion, service="sdxl"):
-    """Paint anew what the mask covers, as the words say."""
+    """Paint anew what the mask covers, as the words say.
+
+    Without an asked size the answer has the picture's own, whatever size the model works at. Outside of the mask it
+    is the picture, bit for bit (brought to the asked size, where one was asked).
+    """
 
     image: Picture
     mask: Mask = Field(description="White where the picture is to be painted anew.")

@@ -15,7 +15,7 @@ from typing import Any
 from gateway.cli.console import USAGE, Stop
 from gateway.cli.processes import Spec, free_port, port_taken
 from gateway.settings import Settings
-from services.installed import installed
+from services.installed import installed, processes
 
 GATEWAY = "gateway"
 PROBE_TIMEOUT = 2.0
@@ -35,15 +35,19 @@ def plan(settings: Settings, only: list[str]) -> list[Spec]:
             f"Port {settings.port} on {settings.host} is taken by another program: stop it, or choose "
             "another with DARKROOM_PORT."
         )
-    addresses = {name: f"http://127.0.0.1:{free_port()}" for name in names}
-    specs = [_service(name, address, settings) for name, address in addresses.items()]
+    here: dict[str, list[str]] = {}
+    specs = []
+    for name, performs in processes(names, apart=settings.apart).items():
+        address = f"http://127.0.0.1:{free_port()}"
+        here |= {service: [address] for service in performs}
+        specs.append(_service(name, "+".join(sorted(performs)), address, settings))
     if with_gateway:
-        here = {name: [address] for name, address in addresses.items()}
         specs.insert(0, _gateway(settings, settings.services | here))
     return specs
 
 
-def _service(name: str, address: str, settings: Settings) -> Spec:
+def _service(name: str, shown: str, address: str, settings: Settings) -> Spec:
+    """`shown` names all services that the process performs."""
     host, _, port = address.removeprefix("http://").rpartition(":")
 
     def ready() -> str | None:
@@ -53,7 +57,7 @@ def _service(name: str, address: str, settings: Settings) -> Spec:
         return None if document.get("ready") else str(document.get("reason") or "loading")
 
     command = (sys.executable, "-m", "services.serve", name, "--host", host, "--port", port)
-    return Spec(name, command, _environment(settings) | _threads(), address, ready, grace=settings.drain + 5)
+    return Spec(shown, command, _environment(settings) | _threads(), address, ready, grace=settings.drain + 5)
 
 
 def _gateway(settings: Settings, services: dict[str, list[str]]) -> Spec:

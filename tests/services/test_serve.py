@@ -19,7 +19,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from services.installed import installed, module_of
+from services.installed import installed, module_of, processes
 
 TOY_OPERATIONS = '''
 from pydantic import Field
@@ -249,3 +249,11 @@ def test_a_broken_setting_stops_the_start_with_its_reason() -> None:
     assert ran.returncode != 0
     assert "DARKROOM_CAPACITY" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_one_process_stands_for_two_services_unless_they_are_to_be_apart() -> None:
+    names = ["cleanup", "controlnet", "sdxl"]
+    assert processes(names) == {"cleanup": ["cleanup"], "controlnet": ["controlnet", "sdxl"]}
+    assert processes(names, apart=True) == {name: [name] for name in names}
+    assert processes(["sdxl"]) == {"sdxl": ["sdxl"]}
+    assert processes(["controlnet"]) == {"controlnet": ["controlnet"]}
