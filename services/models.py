@@ -69,6 +69,7 @@ class ModelEntry(BaseModel):
     single_file: str = Field(
         "", description="One safetensors file with all its networks; `base` tells their form."
     )
+    subfolder: str = Field("", description="Where in its folder the part itself is.")
     base: str = Field("", description="The model whose parts it has, but for its own.")
     weights: dict[str, str] = Field(
         default_factory=dict, description="Parts that it has as one file each: `unet: file.safetensors`."

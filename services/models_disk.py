@@ -223,7 +223,7 @@ def fault_of_safetensors(path: Path) -> str:
     return ""
 
 
-def read_head(path: Path, *, max_tensors: int = 1_000_000) -> dict[str, Any]:
+def read_head(path: Path, *, max_tensors: int = 1_000_000, max_head: int = MAX_HEAD) -> dict[str, Any]:
     """A safetensors file's head; ValueError says why it is none, or is cut short."""
     size = path.stat().st_size
     with path.open("rb") as opened:
@@ -231,7 +231,9 @@ def read_head(path: Path, *, max_tensors: int = 1_000_000) -> dict[str, Any]:
         if len(start) < 8:
             raise ValueError("is too short to be a safetensors file")
         (length,) = struct.unpack("<Q", start)
-        if length > min(MAX_HEAD, size - 8):
+        if length > max_head:
+            raise ValueError(f"is not a safetensors file, or one with a head of {length:,} bytes")
+        if length > size - 8:
             raise ValueError("is not a whole safetensors file: its head goes past its end")
         try:
             head = json.loads(opened.read(length))
