@@ -225,6 +225,8 @@ class Engine:
         for ticket in dict.fromkeys(seat.ticket for seat in moved):
             ticket.tell()
         for seat in moved:
+            if seat.ticket.resident.checkpoint.safety is not None:
+                continue  # a preview would show what the checker has not seen
             every, done = seat.ticket.recipe.preview_every, seat.progress[0]
             if every and not seat.lane.done and done and done % every == 0:
                 self._guarded([seat.ticket], lambda seat=seat: seat.ticket.show(preview(seat.lane)))  # type: ignore[misc]
