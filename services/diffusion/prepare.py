@@ -121,7 +121,7 @@ def _all_hole(
     checkpoint: Checkpoint, recipe: Recipe, shape: tuple[int, ...], generator: torch.Generator
 ) -> Hole:
     """Without a mask, a UNet that was made for inpainting is shown a picture that is all hole."""
-    empty = torch.zeros(1, 3, recipe.height, recipe.width)
+    empty = pixels_of(Image.new("RGB", (recipe.width, recipe.height))) * 0.0
     mask = torch.ones(1, 1, *shape[2:], device=checkpoint.device, dtype=checkpoint.dtype)
     return Hole(mask, masked=to_latents(checkpoint, empty, generator))
 

@@ -6,6 +6,7 @@ Random weights are enough where two computations must agree; what a picture show
 from __future__ import annotations
 
 import copy
+import inspect
 from functools import cache
 from typing import Any
 
@@ -299,3 +300,10 @@ def with_scheduler(pipe: Any, scheduler: Any) -> Any:
     other = copy.copy(pipe)
     other.scheduler = scheduler
     return other
+
+
+def as_pipeline(kind: type, pipe: Any, **more: Any) -> Any:
+    """Another of diffusers' pipelines, made of the same parts."""
+    expected = set(inspect.signature(kind.__init__).parameters)
+    given = {**pipe.components, "add_watermarker": False, "requires_safety_checker": False, **more}
+    return kind(**{name: part for name, part in given.items() if name in expected})
