@@ -237,8 +237,8 @@ class ControlInput(Reading):
 
 
 _SIZE = (
-    "if absent, the picture's own (of at most as many pixels as the model was made for), else the first control's shape, "
-    "else the model's own."
+    "if absent, the picture's own (of at most as many pixels as the model was made for), else the first control's "
+    "shape, else the model's own."
 )
 
 
