@@ -38,7 +38,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.calls import Call, RunRoute
 from services.errors import AtCapacity, DarkroomError, Draining, NotFound, SchemaMismatch, Unavailable
-from services.models import ModelEntry, Models, read_catalogue
+from services.models import ModelEntry, Models, own_catalogues, read_catalogue
 from services.operations import OPERATIONS, Operation
 from services.origin.credentials import Credentials
 from services.settings import ServiceSettings
@@ -125,7 +125,8 @@ class ServiceApp:
         self.traces = Traces(self.name, self.settings.otlp_endpoint)
         if catalogue is None:
             beside = Path(inspect.getfile(kind)).with_name("models.yaml")
-            catalogue = read_catalogue(*([beside] if beside.is_file() else []))
+            own = own_catalogues(self.settings.models_path)
+            catalogue = read_catalogue(*([beside] if beside.is_file() else []), *own)
         self.models = Models(self.name, catalogue, self.settings.models_path)
         self.service.models = self.models
         self.service.settings = self.settings

@@ -21,7 +21,7 @@ from services.diffusion.recipes import Settled, settle
 from services.diffusion.residents import Residents, first, offer
 from services.diffusion.safety import refusing
 from services.diffusion.tickets import Item
-from services.errors import BadInput, UnknownModel
+from services.errors import BadInput, Unavailable, UnknownModel
 from services.operations import ControlInput, Diffusion, ImageToImage, Inpaint, Lora, TextToImage
 from services.origin.parameters import parameters_text
 from services.serving import Job, Models, Result, Service
@@ -40,7 +40,11 @@ class DiffusionService(Service):
         torch.set_num_threads(self.threads)
         settings = DiffusionSettings.from_environment()
         safety = self.settings.safety
-        offer(models, safety=safety)
+        if not offer(models, safety=safety):
+            raise Unavailable(
+                f"No model for {self.name} is in {models.folder}.",
+                help="`darkroom models list` tells which there are, `darkroom models pull NAME` fetches one.",
+            )
         self.residents = Residents(models, plan(settings, look(settings.device)), safety=safety)
         self.residents.release(self.residents.claim(first(models, settings.model)))
         self.engine = Engine(self.residents, settings.batch_rows)
