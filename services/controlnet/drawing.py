@@ -31,6 +31,7 @@ FINGERS = tuple(
 DIM = 0.6
 FULL_SIZE = 512  # where the pen has the widths below
 STICK, JOINT, FINGER, DOT = 4, 4, 2, 3
+THINNEST = 1.5  # half a limb, on a small picture: a thinner one is lost on the way into the net
 _SHIFT = 4  # sixteenths of a pixel
 
 
@@ -62,7 +63,7 @@ def _draw_body(canvas: Canvas, person: Person, pen: float) -> None:
             _limb(canvas, one, other, STICK * pen, (int(red * DIM), int(green * DIM), int(blue * DIM)))
     for number, point in enumerate(person.body):
         if _seen(point):
-            _dot(canvas, point, JOINT * pen, rainbow(number, BODY_POINTS))
+            _dot(canvas, point, max(THINNEST, JOINT * pen), rainbow(number, BODY_POINTS))
 
 
 def _draw_hand(canvas: Canvas, hand: list[Point], pen: float) -> None:
@@ -71,7 +72,7 @@ def _draw_hand(canvas: Canvas, hand: list[Point], pen: float) -> None:
             one, other = ((round(x), round(y)) for x, y, _ in (hand[start], hand[end]))
             cv2.line(canvas, one, other, rainbow(number, len(FINGERS)), thickness=max(1, round(FINGER * pen)))
     for point in filter(_seen, hand):
-        _dot(canvas, point, JOINT * pen, (0, 0, 255))
+        _dot(canvas, point, max(THINNEST, JOINT * pen), (0, 0, 255))
 
 
 def _limb(canvas: Canvas, one: Point, other: Point, half: float, colour: Colour) -> None:
@@ -79,7 +80,7 @@ def _limb(canvas: Canvas, one: Point, other: Point, half: float, colour: Colour)
     middle = ((one[0] + other[0]) / 2, (one[1] + other[1]) / 2)
     length = math.hypot(one[0] - other[0], one[1] - other[1])
     angle = math.degrees(math.atan2(one[1] - other[1], one[0] - other[0]))
-    corners = _ellipse(middle, (length / 2, max(0.75, half)), angle)
+    corners = _ellipse(middle, (length / 2, max(THINNEST, half)), angle)
     cv2.fillConvexPoly(canvas, corners, colour, shift=_SHIFT)
 
 

@@ -1,0 +1,1 @@
+"""The service caption: what a picture shows, in words."""
