@@ -78,8 +78,13 @@ class ModelEntry(BaseModel):
         default_factory=dict,
         description="Parts that are entries of their own: vae, safety, ip-adapter, controlnet-canny ...",
     )
+    scheduler: dict[str, Any] = Field(
+        default_factory=dict, description="What of its noise schedule differs from its folder's, or its base's."
+    )
     defaults: dict[str, Any] = Field(default_factory=dict)
-    memory_mb: int = Field(0, ge=0, description="Memory it needs beside the pictures.")
+    memory_mb: int = Field(
+        0, ge=0, description="Memory it needs beside the pictures, in half precision where it has a choice."
+    )
     aliases: tuple[str, ...] = ()
     rank: int = Field(0, description="`auto` takes the loaded one of the highest rank.")
 
@@ -93,7 +98,7 @@ class ModelEntry(BaseModel):
 
 
 # what a model cannot do without; the other parts are loaded when a request needs them
-NEEDED_PARTS = ("vae", "safety")
+NEEDED_PARTS = ("vae", "safety", "blip", "clip", "image-encoder")
 
 
 class Models:
@@ -156,6 +161,10 @@ class Models:
         if name == AUTO:
             return self.best()
         entry = self[name]
+        if entry.kind != "model":
+            raise UnknownModel(
+                f"{entry.name!r} is a {entry.kind}, not a model. {self._names()}", field="model"
+            )
         if not self.is_offered(entry.name):
             raise UnknownModel(
                 f"The model {entry.name!r} is not loaded here. {self._names()}",
@@ -166,8 +175,9 @@ class Models:
 
     def best(self) -> str:
         """What `auto` is; a service without models of its own is itself the answer."""
-        ready = [entry for entry in self if entry.name in self._loaded] or [
-            entry for entry in self if entry.name in self._offered
+        all_models = [entry for entry in self if entry.kind == "model"]
+        ready = [entry for entry in all_models if entry.name in self._loaded] or [
+            entry for entry in all_models if entry.name in self._offered
         ]
         return max(ready, key=lambda entry: entry.rank).name if ready else self.service
 

@@ -136,7 +136,7 @@ def _from_folder(files: Files) -> Checkpoint:
         vae=vae,
         text_encoders=encoders,
         tokenizers=tokenizers,
-        scheduler_config=_json(files.folder / "scheduler" / "scheduler_config.json"),
+        scheduler_config=_json(files.folder / "scheduler" / "scheduler_config.json") | entry.scheduler,
         defaults=dict(entry.defaults),
         zero_negative=bool(index.get("force_zeros_for_empty_prompt", False)),
     )
@@ -159,6 +159,7 @@ def _from_single_file(files: Files) -> Checkpoint:
         )
     found = checkpoint_of(pipeline, files.entry.name)
     found.defaults = dict(files.entry.defaults)
+    found.scheduler_config |= files.entry.scheduler
     return found
 
 

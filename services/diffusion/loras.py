@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -206,21 +206,18 @@ def _as_attached(
     tensors: dict[str, torch.Tensor], layers: dict[str, Widths]
 ) -> Iterator[tuple[str, str, torch.Tensor]]:
     """Part, layer and tensor under the names by which diffusers will attach them."""
-    from diffusers.utils import (
-        convert_state_dict_to_diffusers,
-        convert_state_dict_to_peft,
-        convert_unet_state_dict_to_peft,
-    )
+    from diffusers.utils import state_dict_utils
 
+    forms = cast(Any, state_dict_utils)
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = tensor
     for part, named in parts.items():
         if part == "unet" and "lora_A" not in next(iter(named)):
-            named = convert_unet_state_dict_to_peft(named)
+            named = forms.convert_unet_state_dict_to_peft(named)
         elif part.startswith("text_encoder"):
-            named = convert_state_dict_to_peft(convert_state_dict_to_diffusers(named))
+            named = forms.convert_state_dict_to_peft(forms.convert_state_dict_to_diffusers(named))
         flat = not any(layer.startswith("text_model.") for layer in layers.get(part, {}))
         for name, tensor in named.items():
             # transformers 5 has some text models without the level that older files name

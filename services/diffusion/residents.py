@@ -210,7 +210,8 @@ class Residents:
     def _estimate(self, entry: ModelEntry) -> int:
         """What a model will take, before it is read: its declaration, or its files."""
         if entry.memory_mb:
-            return entry.memory_mb * 2**20
+            doubled = entry.fetched and self._plan.dtype == torch.float32
+            return entry.memory_mb * 2**20 * (2 if doubled else 1)
         place = self._models.place(entry)
         return sum(path.stat().st_size for path in place.rglob("*.safetensors")) if place.is_dir() else 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.errors import Unavailable, UnknownModel
-from services.models import ModelEntry, ModelFile, Models, read_catalogue
+from services.models import ModelEntry, ModelFile, Models, own_catalogues, read_catalogue
 
 ENTRIES = [
     ModelEntry(name="small", service="toy", engine="a", licence="MIT", rank=1, aliases=("tiny",)),
@@ -76,14 +76,81 @@ def test_a_file_is_checked_against_the_catalogue(tmp_path: Path) -> None:
 
 
 def test_our_catalogue_is_whole() -> None:
-    entries = read_catalogue()
-    assert {"telea", "navier-stokes", "grabcut"} <= {entry.name for entry in entries}
-    for entry in entries:
+    entries = {entry.name: entry for entry in read_catalogue()}
+    assert {"telea", "navier-stokes", "grabcut", "micro", "sdxl-base", "clip-interrogator"} <= entries.keys()
+    for entry in entries.values():
         assert entry.summary, entry.name
-        assert bool(entry.files) == bool(entry.source), f"{entry.name}: files and their source go together"
-        assert not entry.source or entry.revision, f"{entry.name} pins no revision"
-    known = [name for entry in entries for name in (entry.name, *entry.aliases)]
+        named = bool(entry.files or entry.wanted)
+        assert named == bool(entry.source), f"{entry.name}: files and their source go together"
+        assert not (entry.folder and entry.source), f"{entry.name} is here or there"
+        for part in (*entry.parts.values(), *([entry.base] if entry.base else [])):
+            assert part in entries, f"{entry.name} names {part}"
+        if entry.kind == "model":
+            assert all(entries[part].kind == "part" for part in entry.parts.values()), entry.name
+    known = [name for entry in entries.values() for name in (entry.name, *entry.aliases)]
     assert len(known) == len(set(known)), "two models have one name"
+
+
+def test_distilled_models_ask_for_few_steps_and_no_guidance() -> None:
+    entries = {entry.name: entry for entry in read_catalogue()}
+    for name in ("sdxl-turbo", "sdxl-lightning"):
+        assert 1 <= entries[name].defaults["steps"] <= 4
+        assert entries[name].defaults["guidance"] == 0
+
+
+def test_what_comes_with_the_package_is_in_it() -> None:
+    for entry in read_catalogue():
+        if entry.folder:
+            assert list(Path(entry.folder).rglob("*.safetensors")), entry.name
+
+
+def test_a_part_or_a_lora_is_no_model_to_ask_for() -> None:
+    part = ModelEntry(name="vae", service="toy", engine="a", licence="MIT", kind="part", rank=99)
+    models = Models("toy", [*ENTRIES, part])
+    models.loaded("vae")
+    models.loaded("small")
+    assert models.resolve("auto") == "small"
+    with pytest.raises(UnknownModel, match="is a part"):
+        models.resolve("vae")
+    assert "vae" not in [entry["name"] for entry in models.describe()]
+
+
+def test_a_model_that_is_offered_can_be_asked_for_and_one_in_memory_goes_first() -> None:
+    models = Models("toy", ENTRIES)
+    models.offered("large")
+    assert models.resolve("auto") == "large"
+    models.loaded("small")
+    assert models.resolve("auto") == "small"
+    assert models.resolve("large") == "large"
+    models.unloaded("small")
+    with pytest.raises(UnknownModel, match="On disk: large"):
+        models.resolve("small")
+
+
+def test_one_model_can_serve_two_services() -> None:
+    entry = ModelEntry(name="both", service="toy", also_for=("game",), engine="a", licence="MIT")
+    assert [e.name for service in ("toy", "game", "else") for e in Models(service, [entry])] == [
+        "both",
+        "both",
+    ]
+
+
+def test_a_catalogue_of_ones_own_adds_and_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "mine: {service: sdxl, engine: diffusers, licence: mine, folder: mine}\n"
+        "sdxl-base: {service: sdxl, engine: diffusers, licence: mine, folder: /elsewhere}\n"
+    )
+    monkeypatch.setenv("DARKROOM_MODELS_FILE", str(own))
+    (tmp_path / "models.yaml").write_text("beside: {service: sdxl, engine: diffusers, licence: mine}\n")
+    entries = {entry.name: entry for entry in read_catalogue(*own_catalogues(tmp_path))}
+    assert Path(entries["mine"].folder) == tmp_path / "mine"
+    assert entries["sdxl-base"].folder == "/elsewhere"
+    assert "beside" in entries
+    monkeypatch.setenv("DARKROOM_MODELS_FILE", "/not/there.yaml")
+    with pytest.raises(SystemExit, match="not/there"):
+        own_catalogues(tmp_path)
 
 
 def test_a_fault_in_a_catalogue_stops_the_start_and_says_where(tmp_path: Path) -> None:
