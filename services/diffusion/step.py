@@ -39,7 +39,7 @@ def step(lanes: Sequence[Lane]) -> None:
         lane.scheduler.scale_model_input(lane.latents, timestep)
         for lane, timestep in zip(lanes, now, strict=True)
     ]
-    timesteps = torch.tensor([float(timestep) for timestep in now] * sides).to(checkpoint.device)
+    timesteps = _sent(torch.tensor([float(timestep) for timestep in now] * sides), checkpoint.device)
     sample = torch.cat(scaled * sides) if len(scaled) * sides > 1 else scaled[0]
     told: dict[str, Any] = {}
     if (residuals := _controlled(lanes, company, sample, timesteps)) is not None:
@@ -63,8 +63,10 @@ def step(lanes: Sequence[Lane]) -> None:
 
 
 def _move(lane: Lane, predicted: torch.Tensor, timestep: torch.Tensor) -> None:
-    moved = lane.scheduler.step(predicted, timestep, lane.latents, **lane.extra)
-    lane.latents, lane.estimate = moved.prev_sample, _estimate(lane.scheduler, moved)
+    moved = lane.scheduler.step(predicted, timestep, lane.latents, **lane.extra, return_dict=False)
+    lane.latents = moved[0]
+    # what the finished latents look like from here: some schedulers tell it, the others keep it
+    lane.estimate = moved[1] if len(moved) > 1 else lane.scheduler.model_outputs[-1]
     lane.at += 1
     hole = lane.hole
     if hole is not None and hole.clean is not None and hole.noise is not None:
@@ -72,15 +74,6 @@ def _move(lane: Lane, predicted: torch.Tensor, timestep: torch.Tensor) -> None:
         if not lane.done:
             around = noised(lane.scheduler, hole.clean, hole.noise, lane.timesteps[lane.at])
         lane.latents = (1 - hole.mask) * around + hole.mask * lane.latents
-
-
-def _estimate(scheduler: Any, moved: Any) -> torch.Tensor | None:
-    """What the finished latents look like from here, which every scheduler works out on its way."""
-    for name in ("pred_original_sample", "denoised"):
-        if (found := moved.get(name)) is not None:
-            return found  # type: ignore[no-any-return]
-    outputs: list[torch.Tensor | None] = getattr(scheduler, "model_outputs", [None])
-    return outputs[-1]
 
 
 def _shown(lane: Lane) -> torch.Tensor:
@@ -110,7 +103,7 @@ def _company(lanes: Sequence[Lane]) -> Company:
         guidance = (
             strengths.pop()
             if len(strengths) == 1
-            else torch.tensor([lane.guidance for lane in lanes], device=device).view(-1, 1, 1, 1)
+            else _sent(torch.tensor([lane.guidance for lane in lanes]).view(-1, 1, 1, 1), device)
         )
     company = Company(
         members,
@@ -122,6 +115,11 @@ def _company(lanes: Sequence[Lane]) -> Company:
     for lane in lanes:
         lane.company = company
     return company
+
+
+def _sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A few numbers to the device, without waiting for what it is doing."""
+    return numbers.to(device, non_blocking=True)
 
 
 def _laid(rows: list[Conditioning], name: str) -> torch.Tensor:
@@ -153,7 +151,7 @@ def _controlled(
         if summed is None and rows == list(range(len(sample))):
             summed = found
             continue
-        where = torch.tensor(rows, device=sample.device)
+        where = _sent(torch.tensor(rows), sample.device)
         if summed is None:
             down = [residual.new_zeros(len(sample), *residual.shape[1:]) for residual in found[0]]
             summed = down, found[1].new_zeros(len(sample), *found[1].shape[1:])
@@ -194,7 +192,7 @@ def _followed(
         {name: company.added[name] for name in ("text_embeds", "time_ids") if name in company.added},
     )
     if rows != list(range(len(sample))):
-        where = torch.tensor(rows, device=sample.device)
+        where = _sent(torch.tensor(rows), sample.device)
         sample, timesteps, text = sample[where], timesteps[where], text[where]
         pooled = {name: value[where] for name, value in pooled.items()}
     alike = len({(use.scale, use.fading) for use in uses}) == 1
@@ -213,5 +211,6 @@ def _followed(
         fades = torch.logspace(-1, 0, len(residuals))
         for at, residual in enumerate(residuals):
             strengths = [use.scale * (float(fades[at]) if use.fading else 1.0) for use in uses]
-            residuals[at] = residual * residual.new_tensor(strengths).view(-1, 1, 1, 1)
+            factors = _sent(torch.tensor(strengths, dtype=residual.dtype).view(-1, 1, 1, 1), residual.device)
+            residuals[at] = residual * factors
     return residuals[:-1], residuals[-1]
