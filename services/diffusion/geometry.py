@@ -17,7 +17,7 @@ from services.errors import BadInput
 Size = tuple[int, int]  # width, height
 
 MULTIPLE, LEAST, MOST = 8, 64, 2048
-_BEYOND = 4  # times a model's own number of pixels, unless the catalogue says another `max_pixels`
+_BEYOND = 4  # times a model's own number of pixels, where the catalogue says no `max_side`
 
 
 def own_size(defaults: Mapping[str, Any]) -> Size:
@@ -34,26 +34,27 @@ def like(shape: Size, pixels: int, *, enlarge: bool) -> Size:
     return _rounded(width * scale), _rounded(height * scale)
 
 
-def completed(asked: tuple[int | None, int | None], otherwise: Size) -> Size:
-    """What was asked; where one side was, the other follows the shape of `otherwise`."""
+def completed(asked: tuple[int | None, int | None], shape: Size, otherwise: Size) -> Size:
+    """What was asked; where one side was, the other follows the shape."""
     width, height = asked
     if width is not None and height is not None:
         return width, height
     if width is not None:
-        return width, _rounded(width * otherwise[1] / otherwise[0])
+        return width, _rounded(width * shape[1] / shape[0])
     if height is not None:
-        return _rounded(height * otherwise[0] / otherwise[1]), height
+        return _rounded(height * shape[0] / shape[1]), height
     return otherwise
 
 
 def check(size: Size, defaults: Mapping[str, Any], model: str) -> None:
-    """Refuses a size that is beyond the model."""
+    """Refuses a size that is beyond the model: a side of more than its `max_side`, or far more pixels than its own."""
     width, height = own_size(defaults)
-    most = int(defaults.get("max_pixels", _BEYOND * width * height))
-    if size[0] * size[1] > most:
+    side = int(defaults.get("max_side", MOST))
+    pixels = side * side if "max_side" in defaults else _BEYOND * width * height
+    if max(size) > side or size[0] * size[1] > pixels:
         raise BadInput(
-            f"{size[0]} x {size[1]} pixels are too many for the model {model!r}: it makes at most {most:,}, "
-            f"and {width} x {height} best.",
+            f"{size[0]} x {size[1]} is too large for the model {model!r}: it makes sides of at most {side} and at most "
+            f"{pixels:,} pixels, and {width} x {height} best.",
             field="width" if size[0] >= size[1] else "height",
             help="Ask for a smaller size.",
         )

@@ -17,7 +17,7 @@ class Pace:
         """A call was told to the device; returns when the one before it is done."""
         if device.type != "cuda":
             return
-        before, self._last = self._last, torch.cuda.Event()
+        before, self._last = self._last, torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._last.record(torch.cuda.current_stream(device))
         if before is not None:
             before.synchronize()

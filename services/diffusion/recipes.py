@@ -98,14 +98,15 @@ def settle(
 
 def size_of(ask: Diffusion, defaults: dict[str, Any]) -> Size:
     """The size at which the model works."""
-    asked, own = (ask.width, ask.height), geometry.own_size(defaults)
-    pixels = own[0] * own[1]
+    own = geometry.own_size(defaults)
+    shape, size = own, own
     if isinstance(ask, ImageToImage | Inpaint):
-        return geometry.completed(asked, geometry.like(ask.image.pixels.size, pixels, enlarge=False))
-    shape = next((shape for control in ask.controls if (shape := _shape(control)) is not None), None)
-    if shape is not None:
-        own = geometry.like(shape, pixels, enlarge=True)
-    return geometry.completed(asked, own)
+        shape = ask.image.pixels.size
+        size = geometry.like(shape, own[0] * own[1], enlarge=False)
+    elif (found := next(filter(None, map(_shape, ask.controls)), None)) is not None:
+        shape = found
+        size = geometry.like(shape, own[0] * own[1], enlarge=True)
+    return geometry.completed((ask.width, ask.height), shape, size)
 
 
 def _shape(control: ControlInput) -> Size | None:

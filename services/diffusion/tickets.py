@@ -50,7 +50,7 @@ class Seat:
         return 1 if self.lane.encoded.negative is None else 2
 
     @property
-    def size(self) -> Hashable:
+    def size(self) -> tuple[int, tuple[int, ...]]:
         """What decides how much memory a row takes."""
         return id(self.lane.checkpoint), tuple(self.lane.latents.shape[1:])
 
