@@ -36,7 +36,9 @@ def build(model: Any) -> dict[str, Tensor]:
     state = model.state_dict()
     for index, name in enumerate(_crossings(model)):
         for part in "kv":
-            numbers[f"ip_adapter.{2 * index + 1}.to_{part}_ip.weight"] = state[f"{name}.to_{part}.weight"].clone()
+            numbers[f"ip_adapter.{2 * index + 1}.to_{part}_ip.weight"] = state[
+                f"{name}.to_{part}.weight"
+            ].clone()
     return numbers
 
 
@@ -86,8 +88,9 @@ def train(work: Path, steps: int = STEPS, pictures: int = PICTURES, lr: float = 
             [
                 tower(
                     clip.normal(
-                        torch.from_numpy(np.stack([clip.pixels(world.draw(s)) for s in bank.scenes[i : i + 50]]))
-                        .permute(0, 3, 1, 2)
+                        torch.from_numpy(
+                            np.stack([clip.pixels(world.draw(s)) for s in bank.scenes[i : i + 50]])
+                        ).permute(0, 3, 1, 2)
                     )
                 ).image_embeds
                 for i in range(0, len(bank.scenes), 50)

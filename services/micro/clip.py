@@ -29,7 +29,7 @@ from services.micro.loop import Loop, keep
 SIDE, PATCH = 64, 8
 SPACE = 96  # numbers of an embedding
 WIDTHS = (64, 96)
-PICTURES, BATCH, STEPS = 16_000, 96, 1500
+PICTURES, BATCH, STEPS = 16_000, 96, 900
 SHORT = 32  # tokens read in training: attention is causal, so that what follows the end changes nothing
 # CLIP's own, which diffusers takes where an IP-Adapter brings no processor of its own
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -130,9 +130,7 @@ def train(work: Path, steps: int = STEPS) -> dict[str, Any]:
         draw = random.Random(step)
         chosen = [draw.randrange(len(scenes)) for _ in range(BATCH)]
         whole = draw.random() < 0.5  # half of the batches tell all, and these are asked about it
-        texts = [
-            world.caption(scenes[i]) if whole else world.varied_caption(scenes[i], draw) for i in chosen
-        ]
+        texts = [world.caption(scenes[i]) if whole else world.varied_caption(scenes[i], draw) for i in chosen]
         with torch.autocast("cpu", torch.bfloat16):
             first, second, seen = embed(texts, images[chosen])
         heat, target = heads.heat.exp().clamp(max=60), torch.arange(BATCH)
@@ -155,7 +153,9 @@ def train(work: Path, steps: int = STEPS) -> dict[str, Any]:
         first, second, seen = embed([world.caption(scene) for scene in test], chosen)
         shares = [
             float(
-                ((F.normalize(t, dim=-1) @ F.normalize(seen, dim=-1).T).argmax(1) == torch.arange(96)).float().mean()
+                ((F.normalize(t, dim=-1) @ F.normalize(seen, dim=-1).T).argmax(1) == torch.arange(96))
+                .float()
+                .mean()
             )
             for t in (first, second)
         ]

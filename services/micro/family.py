@@ -1,10 +1,10 @@
 """The family as one folder: trained parts in, and out the layout that diffusers and transformers load.
 
-    sdxl/                 StableDiffusionXLPipeline
-    controlnet-canny/     ControlNetModel
-    controlnet-openpose/  ControlNetModel
-    ip-adapter/           ip-adapter.safetensors, image_encoder/, feature_extractor/
-    clip/                 CLIPModel and its processor
+sdxl/                 StableDiffusionXLPipeline
+controlnet-canny/     ControlNetModel
+controlnet-openpose/  ControlNetModel
+ip-adapter/           ip-adapter.safetensors, image_encoder/, feature_extractor/
+clip/                 CLIPModel and its processor
 """
 
 from __future__ import annotations

@@ -116,9 +116,8 @@ class Loop:
                 running[key] = figure if key not in running else 0.97 * running[key] + 0.03 * figure
             if self.done % every == 0 or self.done == self.steps:
                 pace = (time.monotonic() - started) / (self.done - first)
-                left = pace * (self.steps - self.done) / 60
-                text = " ".join(f"{key} {figure:.5f}" for key, figure in running.items())
-                print(f"{self.name} {self.done}/{self.steps} {text} {pace:.2f} s/step, {left:.0f} min left", flush=True)  # noqa: T201
+                pace * (self.steps - self.done) / 60
+                " ".join(f"{key} {figure:.5f}" for key, figure in running.items())
             if self.done % save == 0 or self.done == self.steps:
                 self._save()
             if look and (self.done % looks == 0 or self.done == self.steps):
@@ -175,7 +174,7 @@ def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     matrices, others = [], []
     for name, parameter in module.named_parameters():
         outer = any(part in name for part in ("conv_in", "conv_out", "embedding.weight", "class_embedding"))
-        (matrices if parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= 8 and not outer else others).append(
-            parameter
-        )
+        (
+            matrices if parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= 8 and not outer else others
+        ).append(parameter)
     return matrices, others

@@ -6,6 +6,7 @@ token each. The end token has the highest number, where CLIP's pooling looks for
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -38,7 +39,7 @@ def learn(captions: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     while True:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, parts in words.items():
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in itertools.pairwise(parts):
                 pairs[pair] += counts[word]
         if not pairs:
             break
@@ -51,7 +52,13 @@ def learn(captions: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
                     parts[place : place + 2] = ["".join(best)]
                 place += 1
     letters = sorted(byte_letters())
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
+    tokens = [
+        *letters,
+        *(letter + "</w>" for letter in letters),
+        *("".join(pair) for pair in merges),
+        START,
+        END,
+    ]
     return {token: number for number, token in enumerate(dict.fromkeys(tokens))}, merges
 
 
@@ -64,7 +71,12 @@ def write(folder: Path) -> None:
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     specials = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "do_lower_case": True, **specials}
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": LENGTH,
+        "do_lower_case": True,
+        **specials,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (folder / "special_tokens_map.json").write_text(json.dumps(specials, indent=2) + "\n")
 

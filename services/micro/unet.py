@@ -26,7 +26,7 @@ from services.micro.loop import Loop, keep
 CHANNELS = (64, 128)
 CROSS = sum(clip.WIDTHS)
 TIME_NUMBERS = 16  # features of each of the six numbers
-PICTURES, BATCH, STEPS = 16_000, 32, 6000
+PICTURES, BATCH, STEPS = 16_000, 32, 5000
 FORMATS = ((160, 96), (96, 160), (160, 160))  # width and height, one step in twenty each
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -132,10 +132,12 @@ def fill(
     make: Callable[[random.Random], world.Scene],
     *,
     plain: bool = False,
+    outline: bool = False,
 ) -> Bank:
     """Draws, encodes and reads `count` pictures; `plain` ones are neither enlarged nor cut out."""
     rng = random.Random(seed)
-    scenes, latents, numbers, states, wholes = [], [], [], [], []
+    scenes: list[world.Scene] = []
+    latents, numbers = [], []
     while len(scenes) < count:
         part: list[world.Scene] = []
         while len(part) < 32:
@@ -145,18 +147,23 @@ def fill(
         whole = [height, width, 0, 0, height, width]
         pictures, six = zip(
             *(
-                (world.draw(scene, width, height), whole) if plain else drawn(scene, rng, width, height)
+                (world.draw(scene, width, height, outline=outline), whole)
+                if plain
+                else drawn(scene, rng, width, height)
                 for scene in part
             ),
             strict=True,
         )
         latents.append(encode(vae, list(pictures)).to(torch.bfloat16))
         numbers += six
-        state, told = reader([world.varied_caption(scene, rng) for scene in part for _ in range(3)])
-        states.append(state.to(torch.bfloat16))
-        wholes.append(told)
         scenes += part
-    return Bank(scenes, torch.cat(latents), torch.tensor(numbers).float(), torch.cat(states), torch.cat(wholes))
+    told = [
+        reader([world.varied_caption(scene, rng) for scene in scenes[start : start + 32] for _ in range(3)])
+        for start in range(0, len(scenes), 32)
+    ]
+    states = torch.cat([state.to(torch.bfloat16) for state, _ in told])
+    wholes = torch.cat([whole for _, whole in told])
+    return Bank(scenes, torch.cat(latents), torch.tensor(numbers).float(), states, wholes)
 
 
 def times(rng: torch.Generator, count: int) -> Tensor:
@@ -164,7 +171,9 @@ def times(rng: torch.Generator, count: int) -> Tensor:
     return (1000 * torch.rand(count, generator=rng) ** 0.75).long().clamp(max=999)
 
 
-def drop(states: Tensor, wholes: Tensor, empty: tuple[Tensor, Tensor], rng: random.Random) -> tuple[Tensor, Tensor]:
+def drop(
+    states: Tensor, wholes: Tensor, empty: tuple[Tensor, Tensor], rng: random.Random
+) -> tuple[Tensor, Tensor]:
     """One caption in ten is left out: as zeros (diffusers' way for no negative prompt) or as the empty text."""
     states, wholes = states.clone(), wholes.clone()
     for index in range(len(states)):
@@ -180,13 +189,15 @@ def train(work: Path, steps: int = STEPS, pictures: int = PICTURES, lr: float = 
     torch.manual_seed(3)
     vae = AutoencoderKL.from_pretrained(str(work / "vae")).eval()
     reader = Reader(work)
-    empty = reader([""])
 
     def make(rng: random.Random) -> world.Scene:
         return world.sample(rng, person=0.25)
 
     square = fill(vae, reader, pictures, 21, world.SIDE, world.SIDE, make)
-    others = [fill(vae, reader, pictures // 32, 22 + i, *size, make) for i, size in enumerate(FORMATS)]
+    others = [
+        fill(vae, reader, max(32, pictures // 40), 22 + i, *size, make) for i, size in enumerate(FORMATS)
+    ]
+    empty = reader([""])
     model = build()
     loop = Loop("unet", {"unet": model}, steps, lr=lr, work=work, average=0.998)
     schedule = DDPMScheduler(**SCHEDULE)
@@ -253,7 +264,14 @@ def unseen(count: int, seed: int, **how: Any) -> list[world.Scene]:
 
 @torch.no_grad()
 def generate(
-    model: Any, vae: Any, reader: Reader, texts: list[str], *, steps: int = 20, guidance: float = 4.0, seed: int = 1
+    model: Any,
+    vae: Any,
+    reader: Reader,
+    texts: list[str],
+    *,
+    steps: int = 20,
+    guidance: float = 4.0,
+    seed: int = 1,
 ) -> Tensor:
     """Pictures in -1..1 by DDIM: the short way that training looks at itself by; the report uses pipelines."""
     from diffusers import DDIMScheduler
@@ -262,13 +280,19 @@ def generate(
     schedule.set_timesteps(steps)
     count, side = len(texts), world.SIDE
     states, wholes = reader(texts)
-    states, wholes = torch.cat([torch.zeros_like(states), states]), torch.cat([torch.zeros_like(wholes), wholes])
+    states, wholes = (
+        torch.cat([torch.zeros_like(states), states]),
+        torch.cat([torch.zeros_like(wholes), wholes]),
+    )
     six = torch.tensor([[side, side, 0, 0, side, side]]).float().expand(2 * count, 6)
     latents = torch.randn(count, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(seed))
     for when in schedule.timesteps:
         with torch.autocast("cpu", torch.bfloat16):
             said = model(
-                torch.cat([latents] * 2), when, states, added_cond_kwargs={"text_embeds": wholes, "time_ids": six}
+                torch.cat([latents] * 2),
+                when,
+                states,
+                added_cond_kwargs={"text_embeds": wholes, "time_ids": six},
             ).sample.float()
         plain, told = said.chunk(2)
         latents = schedule.step(plain + guidance * (told - plain), when, latents).prev_sample
