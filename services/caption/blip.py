@@ -33,5 +33,7 @@ class Blip:
     @torch.inference_mode()
     def caption(self, image: Image.Image) -> str:
         pixels = torch.from_numpy(self._prepare(image)).to(self._model.device, self._model.dtype)
-        tokens = self._model.generate(pixel_values=pixels, max_new_tokens=LONGEST, num_beams=BEAMS)
-        return str(self._tokenizer.decode(tokens[0], skip_special_tokens=True)).strip()
+        tokens = self._model.generate(pixel_values=pixels, max_new_tokens=LONGEST, num_beams=BEAMS)[0]
+        # the decoder begins with a token that the tokenizer does not know as a special one
+        said = tokens[tokens != self._model.config.text_config.bos_token_id]
+        return str(self._tokenizer.decode(said, skip_special_tokens=True)).strip()

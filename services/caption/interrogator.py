@@ -85,7 +85,7 @@ class Interrogator:
             best, _ = self._link(best, self._candidates(kind, picture, LEADS), picture, must=False)
         left = self._candidates("flavors", picture, CANDIDATES)
         for link in range(MOST_LINKS):
-            done(link)
+            done(link + 1)
             longer, left = self._link(best, left, picture, must=link < LEAST_LINKS)
             if longer is best:
                 break
