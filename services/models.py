@@ -79,7 +79,8 @@ class ModelEntry(BaseModel):
         description="Parts that are entries of their own: vae, safety, ip-adapter, controlnet-canny ...",
     )
     scheduler: dict[str, Any] = Field(
-        default_factory=dict, description="What of its noise schedule differs from its folder's, or its base's."
+        default_factory=dict,
+        description="What of its noise schedule differs from its folder's, or its base's.",
     )
     defaults: dict[str, Any] = Field(default_factory=dict)
     memory_mb: int = Field(
@@ -98,7 +99,7 @@ class ModelEntry(BaseModel):
 
 
 # what a model cannot do without; the other parts are loaded when a request needs them
-NEEDED_PARTS = ("vae", "safety", "blip", "clip", "image-encoder")
+NEEDED_PARTS = ("vae", "safety", "blip", "image-encoder")
 
 
 class Models:

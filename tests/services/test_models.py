@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
 
 from services.errors import Unavailable, UnknownModel
-from services.models import ModelEntry, ModelFile, Models, own_catalogues, read_catalogue
+from services.models import CATALOGUE, ModelEntry, ModelFile, Models, own_catalogues, read_catalogue
 
 ENTRIES = [
     ModelEntry(name="small", service="toy", engine="a", licence="MIT", rank=1, aliases=("tiny",)),
@@ -89,6 +90,12 @@ def test_our_catalogue_is_whole() -> None:
             assert all(entries[part].kind == "part" for part in entry.parts.values()), entry.name
     known = [name for entry in entries.values() for name in (entry.name, *entry.aliases)]
     assert len(known) == len(set(known)), "two models have one name"
+
+
+def test_no_name_stands_twice_in_our_catalogue() -> None:
+    """YAML would take the last of two without a word."""
+    names = re.findall(r"^([\w.-]+):", CATALOGUE.read_text(), re.MULTILINE)
+    assert len(names) == len(set(names)) == len(read_catalogue())
 
 
 def test_distilled_models_ask_for_few_steps_and_no_guidance() -> None:
