@@ -122,13 +122,19 @@ def _openpose(entry: ModelEntry, models: Models, device: str) -> Callable[[], Po
     return make
 
 
-def _micro(_entry: ModelEntry, _models: Models, device: str) -> Callable[[], PoseReader]:
+def _micro(entry: ModelEntry, models: Models, _device: str) -> Callable[[], PoseReader] | None:
+    if not models.shelf.present(models.place(entry)):
+        return None
+
     def make() -> PoseReader:
         from services.controlnet.micro_pose import MicroReader
 
-        return MicroReader(device)
+        return MicroReader(models.place(entry))
 
     return make
 
 
-_ENGINES = {"controlnet-aux": _openpose, "micro-pose": _micro}
+_ENGINES: dict[str, Callable[[ModelEntry, Models, str], Callable[[], PoseReader] | None]] = {
+    "controlnet-aux": _openpose,
+    "micro-pose": _micro,
+}
