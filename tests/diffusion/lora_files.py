@@ -83,13 +83,13 @@ def ip_adapter(folder: Path, unet: Any, seed: int = 4) -> Path:
             num_attention_heads=4,
             image_size=32,
             patch_size=8,
-            projection_dim=24,
+            projection_dim=32,
         )
     )
     encoder.save_pretrained(folder / "image_encoder")
     width = unet.config.cross_attention_dim
     tensors = {
-        "image_proj.proj.weight": torch.randn(4 * width, 24) * 0.5,
+        "image_proj.proj.weight": torch.randn(4 * width, 32) * 0.5,
         "image_proj.proj.bias": torch.randn(4 * width) * 0.1,
         "image_proj.norm.weight": torch.ones(width),
         "image_proj.norm.bias": torch.zeros(width),
