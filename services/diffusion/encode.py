@@ -25,7 +25,10 @@ BEAUTY, UGLINESS = 6.0, 2.5  # the scores that the refiner is told for the promp
 
 @torch.inference_mode()
 def encode(checkpoint: Checkpoint, recipe: Recipe) -> Encoded:
-    """Both sides have equally many tokens, so that they share a call of the UNet."""
+    """Both sides have equally many tokens, so that they share a call of the UNet.
+
+    A reference is looked at where the IP-Adapter is switched on; to a refiner, which has none, it means nothing.
+    """
     told = _guidance_told(checkpoint, recipe.guidance)
     guided = recipe.guidance > 1 and told is None
     negative_prompt = recipe.negative_prompt if guided else ""
@@ -41,7 +44,9 @@ def encode(checkpoint: Checkpoint, recipe: Recipe) -> Encoded:
     unwanted = [padded(rows, count, *pair) for rows, pair in zip(unwanted, tokenizers, strict=True)]
 
     text, pooled = _read(checkpoint, words, recipe.clip_skip)
-    image, no_image = _look(checkpoint, recipe.reference) if recipe.reference is not None else (None, None)
+    image = no_image = None
+    if recipe.reference is not None and checkpoint.unet.config.encoder_hid_dim_type == "ip_image_proj":
+        image, no_image = _look(checkpoint, recipe.reference)
     positive = Conditioning(text, pooled, _time_ids(checkpoint, recipe, BEAUTY), image, told)
     if not guided:
         return Encoded(positive, None)

@@ -29,9 +29,10 @@ def prepare(checkpoint: Checkpoint, recipe: Recipe, encoded: Encoded, index: int
     seed = recipe.seed + index
     generator = torch.Generator("cpu").manual_seed(seed)
     scheduler = scheduler_for(recipe.sampler, checkpoint.scheduler_config, recipe.steps)
-    start = _start(recipe, scheduler)
+    start = beginning(recipe, scheduler)
     timesteps = list(scheduler.timesteps[start:])
-    scheduler.set_begin_index(start) if hasattr(scheduler, "set_begin_index") else None
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(start)
     latents, hole = _latents(checkpoint, recipe, scheduler, generator, timesteps)
     if recipe.refinement is not None:
         timesteps = until(timesteps, scheduler, recipe.refinement.at)
@@ -65,7 +66,7 @@ def until(timesteps: list[torch.Tensor], scheduler: Any, share: float) -> list[t
     return [timestep for timestep in timesteps if timestep >= last]
 
 
-def _start(recipe: Recipe, scheduler: Any) -> int:
+def beginning(recipe: Recipe, scheduler: Any) -> int:
     """How many of the schedule's timesteps are left out, because a picture is there already."""
     if recipe.kind == "text":
         return 0

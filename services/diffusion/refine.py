@@ -6,7 +6,7 @@ import torch
 
 from services.diffusion.checkpoint import Checkpoint
 from services.diffusion.lane import Adapters, Encoded, Lane
-from services.diffusion.prepare import cutoff
+from services.diffusion.prepare import beginning, cutoff
 from services.diffusion.schedulers import scheduler_for, step_arguments
 from services.errors import BadInput
 
@@ -33,7 +33,8 @@ def hand_over(lane: Lane, refiner: Checkpoint, encoded: Encoded) -> Lane:
     left = int((scheduler.timesteps < last).sum())
     if scheduler.order == 2 and left % 2 == 0:
         left += 1  # Heun's steps are pairs: it must not begin in the middle of one
-    start = len(scheduler.timesteps) - left
+    # a picture that was given may hold less noise than the level at which the refiner would take over
+    start = max(len(scheduler.timesteps) - left, beginning(recipe, scheduler))
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(start)
     return Lane(

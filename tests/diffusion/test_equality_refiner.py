@@ -79,3 +79,15 @@ def test_a_refined_hole_keeps_its_surroundings(sdxl: Checkpoint) -> None:
     made = decode([lane])[0]
     outside = Image.composite(asked.image, made, asked.mask)
     assert not ImageChops.difference(outside, asked.image).getbbox()
+
+
+def test_a_picture_with_less_noise_than_the_refiner_expects_is_not_overdone(sdxl: Checkpoint) -> None:
+    """At strength 0.1 only the last tenth of the schedule is walked, whoever walks it."""
+    asked = recipe(
+        kind="image", image=picture(), strength=0.1, steps=20, refinement=Refinement("refiner", 0.6)
+    )
+    first = started(sdxl, asked)
+    assert first.done
+    refiner = checkpoint_of(pipeline("sdxl-refiner"), "sdxl-refiner")
+    lane = hand_over(first, refiner, encode(refiner, asked))
+    assert len(lane.timesteps) == 2
