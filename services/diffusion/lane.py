@@ -33,6 +33,8 @@ class Encoded:
 
     positive: Conditioning
     negative: Conditioning | None
+    # what the VAE reads in the request's pictures: the same for each of its lanes, so `prepare` keeps it here
+    readings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ that a seed means the same here, there, and on every device.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ def prepare(checkpoint: Checkpoint, recipe: Recipe, encoded: Encoded, index: int
     timesteps = list(scheduler.timesteps[start:])
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(start)
-    latents, hole = _latents(checkpoint, recipe, scheduler, generator, timesteps)
+    latents, hole = _latents(checkpoint, recipe, encoded, scheduler, generator, timesteps)
+    controls = _controls(checkpoint, recipe, len(timesteps))
     if recipe.refinement is not None:
         timesteps = until(timesteps, scheduler, recipe.refinement.at)
     return Lane(
@@ -48,7 +50,7 @@ def prepare(checkpoint: Checkpoint, recipe: Recipe, encoded: Encoded, index: int
         timesteps=timesteps,
         guidance=recipe.guidance,
         adapters=adapters,
-        controls=_controls(checkpoint, recipe, len(timesteps)),
+        controls=controls,
         hole=hole,
         extra=step_arguments(scheduler, generator),
     )
@@ -77,6 +79,7 @@ def beginning(recipe: Recipe, scheduler: Any) -> int:
 def _latents(
     checkpoint: Checkpoint,
     recipe: Recipe,
+    encoded: Encoded,
     scheduler: Any,
     generator: torch.Generator,
     timesteps: list[torch.Tensor],
@@ -90,19 +93,29 @@ def _latents(
         )
         return drawn
 
+    def known_by(name: str, pixels: Callable[[], torch.Tensor]) -> torch.Tensor:
+        if name not in encoded.readings:
+            encoded.readings[name] = read(checkpoint, pixels())
+        return drawn_from(checkpoint, encoded.readings[name], generator)
+
+    def all_hole() -> Hole:
+        """Without a mask, a UNet that was made for inpainting is shown a picture that is all hole."""
+        masked = known_by("masked", lambda: pixels_of(Image.new("RGB", (recipe.width, recipe.height))) * 0.0)
+        return Hole(torch.ones_like(masked[:, :1]), masked=masked)
+
     plain = int(checkpoint.unet.config.in_channels) == PLAIN_CHANNELS
     if recipe.kind == "text" or recipe.image is None:
         latents = noise() * scheduler.init_noise_sigma
-        return latents, None if plain else _all_hole(checkpoint, recipe, shape, generator)
+        return latents, None if plain else all_hole()
 
-    picture = pixels_of(recipe.image)
+    picture = recipe.image
     if recipe.kind == "image" or recipe.mask is None:
-        clean = to_latents(checkpoint, picture, generator)
+        clean = known_by("image", lambda: pixels_of(picture))
         latents = noised(scheduler, clean, noise(), timesteps[0]) if timesteps else clean
-        return latents, None if plain else _all_hole(checkpoint, recipe, shape, generator)
+        return latents, None if plain else all_hole()
 
     from_noise = recipe.strength == 1.0
-    known = to_latents(checkpoint, picture, generator) if plain or not from_noise else None
+    known = known_by("image", lambda: pixels_of(picture)) if plain or not from_noise else None
     fresh = noise()
     if known is None or from_noise:
         latents = fresh * scheduler.init_noise_sigma
@@ -114,17 +127,8 @@ def _latents(
     if plain:
         noise()  # diffusers encodes the masked picture here too: later draws must come from the same place
         return latents, Hole(mask, clean=known, noise=fresh)
-    masked = to_latents(checkpoint, picture * (covered < 0.5), generator)
+    masked = known_by("masked", lambda: pixels_of(picture) * (covered < 0.5))
     return latents, Hole(mask, masked=masked)
-
-
-def _all_hole(
-    checkpoint: Checkpoint, recipe: Recipe, shape: tuple[int, ...], generator: torch.Generator
-) -> Hole:
-    """Without a mask, a UNet that was made for inpainting is shown a picture that is all hole."""
-    empty = pixels_of(Image.new("RGB", (recipe.width, recipe.height))) * 0.0
-    mask = torch.ones(1, 1, *shape[2:], device=checkpoint.device, dtype=checkpoint.dtype)
-    return Hole(mask, masked=to_latents(checkpoint, empty, generator))
 
 
 def _controls(checkpoint: Checkpoint, recipe: Recipe, steps: int) -> list[ControlLane]:
@@ -163,15 +167,23 @@ def mask_of(mask: Image.Image) -> torch.Tensor:
 
 
 def to_latents(checkpoint: Checkpoint, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Through the VAE, which works in its own precision, and to the scale on which the UNet was trained."""
-    vae = checkpoint.vae
-    encoded = vae.encode(pixels.to(device=checkpoint.device, dtype=vae.dtype))
-    drawn = encoded.latent_dist.sample(generator) if hasattr(encoded, "latent_dist") else encoded.latents
+    """A picture's latents, on the scale on which the UNet was trained."""
+    return drawn_from(checkpoint, read(checkpoint, pixels), generator)
+
+
+def read(checkpoint: Checkpoint, pixels: torch.Tensor) -> Any:
+    """What the VAE, which works in its own precision, makes of a picture: a distribution, or the latents."""
+    encoded = checkpoint.vae.encode(pixels.to(device=checkpoint.device, dtype=checkpoint.vae.dtype))
+    return encoded.latent_dist if hasattr(encoded, "latent_dist") else encoded.latents
+
+
+def drawn_from(checkpoint: Checkpoint, reading: Any, generator: torch.Generator) -> torch.Tensor:
+    """Latents of that reading; from a distribution they are drawn anew each time."""
+    drawn = reading if isinstance(reading, torch.Tensor) else reading.sample(generator)
     latents: torch.Tensor = drawn.to(checkpoint.dtype)
-    mean, spread = latent_statistics(vae, latents)
-    if mean is None or spread is None:
-        return latents * float(vae.config.scaling_factor)
-    return (latents - mean) * float(vae.config.scaling_factor) / spread
+    mean, spread = latent_statistics(checkpoint.vae, latents)
+    scale = float(checkpoint.vae.config.scaling_factor)
+    return latents * scale if mean is None or spread is None else (latents - mean) * scale / spread
 
 
 def latent_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:

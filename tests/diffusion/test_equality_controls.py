@@ -13,6 +13,7 @@ from diffusers import (
 )
 
 from services.diffusion.checkpoint import Checkpoint
+from services.diffusion.recipe import Refinement
 from services.errors import BadInput
 from tests.diffusion.tiny import (
     TOLERANCE,
@@ -21,6 +22,7 @@ from tests.diffusion.tiny import (
     as_pipeline,
     control,
     edges,
+    finished,
     hole,
     picture,
     pipeline,
@@ -130,3 +132,22 @@ def test_a_control_that_the_model_does_not_have_is_named(sdxl: Checkpoint) -> No
     with pytest.raises(BadInput, match="it has: canny, openpose") as told:
         started(sdxl, recipe(controls=(control("canny"), control("depth"))))
     assert told.value.field == "controls.1.kind"
+
+
+def test_a_refiner_that_takes_over_does_not_stretch_a_control(sdxl: Checkpoint) -> None:
+    asked = recipe(
+        steps=10, controls=(control("canny", start=0.2, end=0.5),), refinement=Refinement("refiner", 0.6)
+    )
+    pipe = controlled(sdxl, "canny")
+    latents = theirs(
+        pipe,
+        asked,
+        image=edges(),
+        controlnet_conditioning_scale=1.0,
+        control_guidance_start=0.2,
+        control_guidance_end=0.5,
+        denoising_end=0.6,
+        output_type="latent",
+    )
+    lane = finished(started(sdxl, asked))
+    assert float((lane.latents - latents).abs().max()) < TOLERANCE

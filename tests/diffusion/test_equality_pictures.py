@@ -9,7 +9,10 @@ import pytest
 from PIL import Image, ImageChops
 
 from services.diffusion.checkpoint import Checkpoint
-from services.diffusion.decode import decode
+from services.diffusion.decode import decode, pixels
+from services.diffusion.encode import encode
+from services.diffusion.lane import Adapters
+from services.diffusion.prepare import prepare
 from services.diffusion.recipe import Recipe
 from tests.diffusion.tiny import (
     TOLERANCE,
@@ -122,3 +125,21 @@ def test_outside_of_the_mask_every_pixel_stays_as_it_was(sdxl: Checkpoint) -> No
     outside = Image.composite(asked.image, made, asked.mask)
     assert not ImageChops.difference(outside, asked.image).getbbox()
     assert ImageChops.difference(made, asked.image).getbbox() == asked.mask.getbbox()
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+def test_the_pictures_of_one_request_are_read_by_the_vae_once(channels: int) -> None:
+    base = pipeline("sdxl", channels)
+    checkpoint, asked = checkpoint_of(base, "sdxl"), with_hole(strength=0.7, count=2, steps=3)
+    told = encode(checkpoint, asked)
+    calls: list[int] = []
+    encoder = checkpoint.vae.encoder.register_forward_pre_hook(lambda *_: calls.append(1))
+    lanes = [prepare(checkpoint, asked, told, at, Adapters()) for at in range(2)]
+    encoder.remove()
+    assert len(calls) == (1 if channels == 4 else 2)
+    pipe = like("StableDiffusionXLInpaintPipeline", base, "euler")
+    for at, lane in enumerate(
+        lanes
+    ):  # each as if asked for alone: given several, diffusers draws the first one's only
+        one = with_hole(strength=0.7, steps=3, seed=asked.seed + at)
+        assert apart(pixels(finished(lane)), their_inpainting(pipe, one)) < TOLERANCE
