@@ -88,7 +88,12 @@ class Gateway:
         problems.install(rest)
         openapi.install(rest)
         settings = self.settings
-        reader = Reader(self._uploads, max_body=settings.max_body, max_file=settings.max_picture_bytes)
+        reader = Reader(
+            self._uploads,
+            max_body=settings.max_body,
+            max_file=settings.max_picture_bytes,
+            max_weights=settings.max_lora_bytes,
+        )
         intake = Intake(settings, self.state.assets, self._uploads)
         run = RunDoor(self.state, reader, intake)
         front = Front(self.state, run, rest, reader, intake)

@@ -131,6 +131,7 @@ class Limits(Document):
     max_picture_bytes: int
     max_pixels: int
     max_side: int
+    max_lora_bytes: int
     deadline: float
 
 

@@ -23,6 +23,7 @@ from multipart import (
 
 from gateway.blobs import Blob, MemoryBlob, Spool
 from services.errors import BadInput, Malformed, TooLarge, UnsupportedMedia
+from services.uploads import looks_like_weights
 
 MAX_FIELD = 1 << 20
 MAX_PARTS = 64
@@ -49,8 +50,9 @@ class Form:
 class Reader:
     """Reads bodies within limits; `folder` is where large parts are kept meanwhile."""
 
-    def __init__(self, folder: Path, *, max_body: int, max_file: int) -> None:
-        self._folder, self._max_body, self._max_file = folder, max_body, max_file
+    def __init__(self, folder: Path, *, max_body: int, max_file: int, max_weights: int = 0) -> None:
+        self._folder, self._max_body = folder, max_body
+        self._max_file, self._max_weights = max_file, max_weights
         self._large = asyncio.Semaphore(_LARGE_JSON_AT_ONCE)
 
     async def form(self, content_type: str, pieces: Pieces) -> Form:
@@ -65,13 +67,13 @@ class Reader:
         raise UnsupportedMedia(f"The content type {content_type or '(none)'!r} is not understood here.")
 
     async def blob(self, content_type: str, pieces: Pieces) -> Blob:
-        """A body that is one picture."""
+        """A body that is one picture, or a LoRA's file."""
         spool = Spool(self._folder)
+        limit = Limit(self._max_file, self._max_weights)
         try:
             async for piece in pieces:
                 await spool.write(piece)
-                if spool.size > self._max_file:
-                    raise TooLarge(f"A picture may have {self._max_file} bytes at most.")
+                limit.count(piece)
                 del piece
             return await spool.finish(content_type)
         except BaseException:
@@ -99,13 +101,14 @@ class Reader:
                 blob.discard()
 
     async def _multipart(self, boundary: str, pieces: Pieces) -> Form:
-        parts = _Parts(self._folder, self._max_file)
+        limit = Limit(self._max_file, self._max_weights)
+        parts = _Parts(self._folder, limit)
         total = 0
         try:
             parser = PushMultipartParser(boundary, max_segment_count=MAX_PARTS)
             async for piece in pieces:
                 total += len(piece)
-                if total > self._max_body:
+                if total > self._max_body + self._max_weights:
                     raise TooLarge(f"A request may have {self._max_body} bytes at most.")
                 for item in parser.parse(piece):
                     if item is None:
@@ -115,6 +118,8 @@ class Reader:
                     else:
                         await parts.data(item)
                     del item
+                if total - limit.weights > self._max_body:
+                    raise TooLarge(f"A request may have {self._max_body} bytes at most, LoRAs aside.")
                 del piece  # else both are kept while a slow sender's next piece is waited for
             parser.close()
             return parts.form
@@ -159,12 +164,45 @@ def _no_nulls(value: Any, path: str) -> None:
             _no_nulls(inner, f"{path}.{at}")
 
 
+class Limit:
+    """How large files may be: each picture by itself, and all LoRAs of a body together.
+
+    What begins as a safetensors file is counted as a LoRA; whether a LoRA is wanted there is asked later.
+    """
+
+    def __init__(self, picture: int, weights: int) -> None:
+        self._picture, self._most_weights = picture, weights
+        self._size, self._head = 0, b""
+        self.weights = 0
+
+    def begin(self) -> None:
+        """The next file."""
+        self._size, self._head = 0, b""
+
+    def count(self, data: bytes | bytearray, field: str | None = None) -> None:
+        """Counts what came of this file; raises TooLarge."""
+        before, self._size = self._size, self._size + len(data)
+        if len(self._head) < _SNIFFED:
+            self._head += bytes(data[: _SNIFFED - len(self._head)])
+        if self._most_weights and looks_like_weights(self._head):
+            self.weights += self._size if before < _SNIFFED else len(data)
+            if self.weights > self._most_weights:
+                raise TooLarge(
+                    f"The LoRAs of a request may have {self._most_weights} bytes at most.", field=field
+                )
+        elif self._size > self._picture:
+            raise TooLarge(f"A picture may have {self._picture} bytes at most.", field=field)
+
+
+_SNIFFED = 9
+
+
 class _Parts:
     """Takes what the parser finds, part after part, into a form."""
 
-    def __init__(self, folder: Path, max_file: int) -> None:
+    def __init__(self, folder: Path, limit: Limit) -> None:
         self.form = Form(text=True)
-        self._folder, self._max_file = folder, max_file
+        self._folder, self._limit = folder, limit
         self._name = self._media_type = ""
         self._filename: str | None = None
         self._text = bytearray()
@@ -180,14 +218,14 @@ class _Parts:
         kind = "field"
         if self._filename is not None or self._media_type.startswith(("image/", "application/octet-stream")):
             kind, self._spool = "file", Spool(self._folder)
+            self._limit.begin()
         if self._name in (self.form.fields if self._spool is None else self.form.files):
             raise Malformed(f"The form has two {kind}s named {self._name!r}.", field=self._name)
 
     async def data(self, data: bytes | bytearray) -> None:
         if self._spool is not None:
             await self._spool.write(data)
-            if self._spool.size > self._max_file:
-                raise TooLarge(f"A picture may have {self._max_file} bytes at most.", field=self._name)
+            self._limit.count(data, self._name)
             return
         self._text += data
         if len(self._text) > MAX_FIELD:

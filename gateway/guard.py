@@ -36,7 +36,8 @@ _SEEN = 256
 
 def guarded(app: ASGIApp, settings: Settings, any_keys: Callable[[], Awaitable[bool]]) -> ASGIApp:
     """`app` behind all of this; `any_keys` is `Keys.any_exist`."""
-    app = BodyLimit(app, settings.max_body)
+    # the reader of the body sees to it that only LoRAs fill the second part of this
+    app = BodyLimit(app, settings.max_body + settings.max_lora_bytes)
     if settings.loopback:
         app = OwnPagesOnly(app, any_keys, also=_also_ours(settings))
     if settings.cors_origins:

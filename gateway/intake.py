@@ -31,7 +31,8 @@ from gateway.problems import from_validation
 from gateway.settings import Settings
 from services.errors import BadInput, BadPicture, DarkroomError, TooLarge
 from services.operations import Operation, Seeded
-from services.pictures import Picture
+from services.pictures import Picture, Weights
+from services.uploads import looks_like_weights
 
 if TYPE_CHECKING:
     from gateway.assets import Assets
@@ -72,7 +73,7 @@ class Intake:
         try:
             for path, picture in ask.pictures().items():
                 blob = parts[path] = await self._find(path, picture, files, caller)
-                await look(blob, path, self._settings)
+                await (look_at_weights if isinstance(picture, Weights) else look)(blob, path, self._settings)
                 picture.ref = f"part:{path}"
         except BaseException:
             for blob in parts.values():
@@ -91,13 +92,16 @@ class Intake:
                 return await self._assets.blob(rest, caller)
             except DarkroomError as error:
                 raise BadInput(f"There is no asset {rest!r} that you may read.", field=path) from error
+        if scheme in ("http", "https") and isinstance(picture, Weights):
+            raise BadInput("A LoRA is not fetched from an address; send it as a file part.", field=path)
         if scheme in ("http", "https"):
             return await self._fetch(picture.ref, path)
         text = rest.partition(",")[2] if scheme == "data" else picture.ref
-        if len(text) * 3 // 4 > self._settings.max_picture_bytes:
-            raise TooLarge(
-                f"A picture may have {self._settings.max_picture_bytes} bytes at most.", field=path
-            )
+        limit = self._settings.max_picture_bytes
+        if isinstance(picture, Weights):
+            limit = self._settings.max_lora_bytes
+        if len(text) * 3 // 4 > limit:
+            raise TooLarge(f"{path} may have {limit} bytes at most.", field=path)
         picture.ref = ""  # megabytes of text need not live as long as the call
         if len(text) <= _INLINE_BASE64:
             return MemoryBlob(_unbase64(text, path))
@@ -209,6 +213,21 @@ async def look(blob: Blob, path: str, settings: Settings) -> None:
             f"{settings.max_side} on a side are allowed.",
             field=path,
         )
+
+
+async def look_at_weights(blob: Blob, path: str, settings: Settings) -> None:
+    """Refuse what does not begin as safetensors; the service reads the rest of its head."""
+    if blob.size > settings.max_lora_bytes:
+        raise TooLarge(
+            f"A LoRA may have {settings.max_lora_bytes} bytes at most; this has {blob.size}.", field=path
+        )
+    if not looks_like_weights(await blob.head(16)):
+        raise BadInput(
+            "This is not a safetensors file.",
+            field=path,
+            help="Send a LoRA as a whole safetensors file; other formats can run code and are not taken.",
+        )
+    blob.media_type = "application/octet-stream"
 
 
 def measure(head: bytes, path: str) -> tuple[str, tuple[int, int] | None]:

@@ -138,6 +138,9 @@ class Settings(BaseSettings):
     max_picture_bytes: int = Field(32 * 2**20, ge=1024, description="Bytes of one picture.")
     max_pixels: int = Field(50_000_000, ge=4096, description="Pixels of one picture.")
     max_side: int = Field(16_384, ge=64, description="Pixels of a picture's longer side.")
+    max_lora_bytes: int = Field(
+        512 * 2**20, ge=1024, description="Bytes of all LoRAs' files of one request, beside max_body."
+    )
     rate: float = Field(
         0, ge=0, description="Requests a second for a key that sets none of its own; 0: no limit."
     )

@@ -24,7 +24,7 @@ from bentoml.exceptions import BentoMLException
 
 from services.errors import DarkroomError, TooLarge, from_problem
 from services.frames import Event, FrameDecoder
-from services.intake import validate
+from services.intake import Part, validate
 from services.operations import Operation
 from services.pictures import Picture
 from services.serving import Service, ServiceApp
@@ -127,7 +127,7 @@ async def _perform(
     """Runs one call to its end: the pictures' bytes and the data."""
     app.admit(operation.name(), None)
     try:
-        parts = {
+        parts: dict[str, Part] = {
             name: await _read(app, name, value) for name, value in given.items() if isinstance(value, Path)
         }
         named = {name: f"part:{name}" for name in parts}

@@ -31,7 +31,7 @@ from services.errors import (
     ServiceFault,
 )
 from services.images import decode_all
-from services.intake import read_call
+from services.intake import Part, read_call
 from services.operations import Operation
 from services.telemetry import request_id as request_id_of
 from services.work import Frame, Job, Outbox, Work, stream
@@ -52,7 +52,7 @@ class Call:
     """The work of one call, from decoding to the last result."""
 
     def __init__(
-        self, app: ServiceApp, ask: Operation, parts: dict[str, bytes], deadline: float, request_id: str
+        self, app: ServiceApp, ask: Operation, parts: dict[str, Part], deadline: float, request_id: str
     ) -> None:
         self.app, self.ask, self.request_id = app, ask, request_id
         self.method = getattr(app.service, ask.method())
@@ -71,7 +71,7 @@ class Call:
         app.calls.add(self)
         self.task.add_done_callback(self._ended)
 
-    async def _perform(self, parts: dict[str, bytes]) -> None:
+    async def _perform(self, parts: dict[str, Part]) -> None:
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self.app.executor, decode_all, self.ask, parts, self.app.settings)

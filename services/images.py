@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import struct
 import warnings
+from collections.abc import Mapping
 from io import BytesIO
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
+from services import uploads
 from services.errors import BadInput, BadPicture, DarkroomError, TooLarge
 from services.operations import Format, Operation
-from services.pictures import Mask
+from services.pictures import Mask, Weights
 from services.settings import Limits
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -60,10 +62,19 @@ def decode_mask(data: bytes, limits: Limits, field: str = "mask") -> Image.Image
     return image.convert("L")
 
 
-def decode_all(ask: Operation, parts: dict[str, bytes], limits: Limits) -> None:
-    """Leaves the pixels in every picture of `ask`; a mask must have the size of the `image` beside it."""
+def decode_all(ask: Operation, parts: Mapping[str, bytes | IO[bytes]], limits: Limits) -> None:
+    """Leaves the pixels in every picture of `ask`; a mask must have the size of the `image` beside it.
+
+    A LoRA's file is checked and kept; its path on disk stands where the pixels would.
+    """
     for path, picture in ask.pictures().items():
         data = parts[picture.ref.removeprefix("part:")]
+        if isinstance(picture, Weights):
+            if not isinstance(data, bytes):
+                data.seek(0)
+            picture.pixels = uploads.keep(data, limits, path)
+            continue
+        assert isinstance(data, bytes)  # read_call's own rule
         picture.pixels = (decode_mask if isinstance(picture, Mask) else decode)(data, limits, path)
     image, mask = getattr(ask, "image", None), getattr(ask, "mask", None)
     if image is not None and isinstance(mask, Mask) and image.pixels.size != mask.pixels.size:

@@ -38,6 +38,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.calls import Call, RunRoute
 from services.errors import AtCapacity, DarkroomError, Draining, NotFound, SchemaMismatch, Unavailable
+from services.intake import Part
 from services.models import ModelEntry, Models, own_catalogues, read_catalogue
 from services.operations import OPERATIONS, Operation
 from services.origin.credentials import Credentials
@@ -225,7 +226,7 @@ class ServiceApp:
         return JSONResponse(self.describe())
 
     def start_call(
-        self, ask: Operation, parts: dict[str, bytes], deadline: float, request_id: str = ""
+        self, ask: Operation, parts: dict[str, Part], deadline: float, request_id: str = ""
     ) -> Call:
         """Begins the work of an admitted call, on the slot that `admit` took."""
         ask = ask.model_copy(update={"model": self.service.choose(ask)})

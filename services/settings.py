@@ -37,7 +37,7 @@ class Limits(FromEnvironment):
     max_pixels: int = Field(50_000_000, ge=4096, description="Pixels of one picture.")
     max_side: int = Field(16_384, ge=64, description="Pixels of a picture's longer side.")
     max_lora_bytes: int = Field(
-        512 * 2**20, ge=1024, description="Bytes of a LoRA's file that comes with a request."
+        512 * 2**20, ge=1024, description="Bytes of all LoRAs' files of one request, beside max_body."
     )
 
 

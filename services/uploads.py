@@ -38,6 +38,11 @@ def folder() -> Path:
     return found
 
 
+def looks_like_weights(head: bytes) -> bool:
+    """Whether a file that begins so (nine bytes do) says that it is safetensors; nothing else of it is known then."""
+    return len(head) >= 9 and head[4:8] == b"\0\0\0\0" and head[8:9] == b"{"
+
+
 def keep(data: bytes | IO[bytes], limits: Limits, field: str) -> Path:
     """The checked file of these bytes; BadInput or TooLarge says what is wrong with them."""
     handle, temporary = tempfile.mkstemp(dir=folder(), prefix=".coming-")

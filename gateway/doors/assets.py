@@ -14,7 +14,7 @@ from gateway.answers import instant
 from gateway.assets import Asset
 from gateway.documents import AssetDocument, AssetPage, SignedLink
 from gateway.doors.deps import State, Who, arriving
-from gateway.intake import HEAD, look, measure
+from gateway.intake import HEAD, look, look_at_weights, measure
 from gateway.problems import documented, encode
 from services.errors import (
     BadInput,
@@ -27,6 +27,7 @@ from services.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from services.uploads import looks_like_weights
 
 router = APIRouter(tags=["assets"])
 _RANGE = re.compile(r"bytes=(\d{0,40})-(\d{0,40})$")
@@ -61,7 +62,7 @@ def _document(asset: Asset, base: str) -> dict[str, Any]:
     responses=documented(BadPicture, Malformed, TooLarge, TooSlow, UnsupportedMedia, Unavailable),
 )
 async def upload(request: Request, response: Response, state: State, who: Who) -> dict[str, Any]:
-    """Keep a picture: as the body itself, or as the one file of a form."""
+    """Keep a picture, or a LoRA's file: as the body itself, or as the one file of a form."""
     reader, content_type = request.scope["darkroom.reader"], request.headers.get("content-type", "")
     if content_type.startswith("multipart/"):
         async with arriving(state):
@@ -78,8 +79,12 @@ async def upload(request: Request, response: Response, state: State, who: Who) -
             "Send the picture as multipart/form-data, or as a body of type image/png and the like."
         )
     try:
-        await look(blob, field, state.settings)
-        size = measure(await blob.head(HEAD), field)[1] or (None, None)
+        size: tuple[int | None, int | None] = (None, None)
+        if looks_like_weights(await blob.head(16)):
+            await look_at_weights(blob, field, state.settings)
+        else:
+            await look(blob, field, state.settings)
+            size = measure(await blob.head(HEAD), field)[1] or size
         asset = await state.assets.put(
             blob.pieces(),
             owner=who.key_id,

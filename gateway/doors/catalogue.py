@@ -44,7 +44,7 @@ async def operations(state: State, _who: Who) -> dict[str, Any]:
     """Every operation with its parameters, and whether it can be asked for now."""
     limits = {
         name: getattr(state.settings, name)
-        for name in ("max_body", "max_picture_bytes", "max_pixels", "max_side", "deadline")
+        for name in ("max_body", "max_picture_bytes", "max_pixels", "max_side", "max_lora_bytes", "deadline")
     }
     return {"operations": [describe(state, kind) for kind in OPERATIONS.values()], "limits": limits}
 
