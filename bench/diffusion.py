@@ -5,10 +5,12 @@
     python -m bench.diffusion --only shape --compile
 
 **overhead**: pictures a second through the service sdxl over HTTP, one after another (30 steps, previews off), beside
-the pipeline called in a loop in a process of its own, with the same weights, threads and core. The two take turns.
+the pipeline called in a loop in a process of its own, with the same weights, threads and core. The two take turns. CPU
+seconds are shown too: they tell the same where other work disturbs the clock.
 
-**crowd**: eight requests of 10 to 38 steps at once, beside the same one at a time; and how long a request of 4 steps
-waits that comes while six of 50 are on their way, beside a service that takes one request after another.
+**crowd**: eight callers at once, who ask for 10 to 38 steps, beside the same requests one at a time, in a service that
+has all cores; and how long a request of 4 steps waits that comes while six of 50 are on their way, beside a service
+that takes one request after another.
 
 **shape**: SDXL with random weights, in this process: seconds, pictures a second at batch 1 and 8, memory, and the share
 of what the device reaches when it only multiplies matrices. On CUDA in the true shape, 1024 x 1024, 30 steps, bfloat16;
@@ -29,7 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,6 @@ STEPS = 30
 CROWD = (10, 14, 18, 22, 26, 30, 34, 38)
 LONG, SHORT = 50, 4
 LONG_AT_ONCE, SHORT_A_ROUND = 6, 5
-SERVED_CORE, ASKING_CORE = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,7 @@ class Under:
     threads: int
     side: int
     rounds: int
-
-    @property
-    def core(self) -> int | None:
-        """On a processor the one under test has a core of its own; a GPU's driver may have them all."""
-        return SERVED_CORE if self.device == "cpu" and (os.cpu_count() or 1) > 1 else None
+    core: int | None = None  # the one core that what is measured has; None: all
 
 
 # ── the service ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -164,13 +161,13 @@ class Pipeline:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
         )
+        self.running = Running(self._process, 0)
         self._line()
 
     def seconds(self, **asked: Any) -> float:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
         self._process.stdin.flush()
         return float(self._line()["seconds"])
 
@@ -190,6 +187,7 @@ class Pipeline:
 def overhead(under: Under, pictures: int) -> None:
     print(f"\noverhead: {STEPS} steps, {under.side} x {under.side}, one picture after another", flush=True)
     ours, theirs, ratios = [], [], []
+    used: dict[str, list[float]] = {"ours": [], "theirs": []}
     timing: dict[str, list[float]] = {}
 
     def serve(url: str) -> float:
@@ -201,6 +199,10 @@ def overhead(under: Under, pictures: int) -> None:
 
     with service(under) as process, tempfile.TemporaryDirectory() as folder:
         peer = Pipeline(under)
+
+        def loop() -> float:
+            return peer.seconds(count=pictures, steps=STEPS, side=under.side, seed=0) / pictures
+
         try:
             kept = Path(folder) / "peer.png"
             made = ask(process.url, steps=STEPS, side=under.side, seed=7).picture
@@ -210,8 +212,8 @@ def overhead(under: Under, pictures: int) -> None:
             )
             for turn in range(under.rounds):
                 order: list[Callable[[], float]] = [
-                    lambda: serve(process.url),
-                    lambda: peer.seconds(count=pictures, steps=STEPS, side=under.side, seed=0) / pictures,
+                    lambda: _metered(used["ours"], process, pictures, lambda: serve(process.url)),
+                    lambda: _metered(used["theirs"], peer.running, pictures, loop),
                 ]
                 found = [one() for one in (order if turn % 2 else reversed(order))]
                 mine, yours = found if turn % 2 else found[::-1]
@@ -220,14 +222,28 @@ def overhead(under: Under, pictures: int) -> None:
                 ratios.append(yours / mine)
         finally:
             peer.close()
-    for name, times in (("diffusers' pipeline in a loop", theirs), ("the service, over HTTP", ours)):
+    for name, times, cpu in (
+        ("diffusers' pipeline in a loop", theirs, used["theirs"]),
+        ("the service, over HTTP", ours, used["ours"]),
+    ):
         middle = statistics.median(times)
-        print(f"  {name:32} {1 / middle:8.3f} pictures/s   {middle * 1000:9.1f} ms a picture")
+        print(
+            f"  {name:32} {1 / middle:8.3f} pictures/s   {middle * 1000:9.1f} ms a picture   "
+            f"CPU {statistics.median(cpu) * 1000:9.1f} ms"
+        )
     print(f"  of which, by the service: {_medians(timing)}")
     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
     _verdict(
         "service / pipeline, median of the rounds", statistics.median(ratios), 0.97, above=True, more=spread
     )
+
+
+def _metered(used: list[float], process: Running, pictures: int, work: Callable[[], float]) -> float:
+    """What `work` says, and beside it the CPU seconds a picture that the process took."""
+    before = process.cpu_seconds()
+    found = work()
+    used.append((process.cpu_seconds() - before) / pictures)
+    return found
 
 
 def _difference(ours: bytes, theirs: Path) -> int:
@@ -249,20 +265,28 @@ def _medians(timing: dict[str, list[float]]) -> str:
 def crowd(under: Under) -> None:
     with service(under) as process:
         ask(process.url, steps=SHORT, side=under.side, seed=0)
-        print(f"\ncrowd: {len(CROWD)} requests of {CROWD[0]} to {CROWD[-1]} steps", flush=True)
-        ratios = []
+        print(
+            f"\ncrowd: {len(CROWD)} at once, each asks for {CROWD[0]} to {CROWD[-1]} steps, twice", flush=True
+        )
+        many = 2 * len(CROWD)
+        ratios, used = [], []
         for _ in range(under.rounds):
+            before = process.cpu_seconds()
             alone = _together(process.url, under.side, at_once=1)
+            between = process.cpu_seconds()
             together = _together(process.url, under.side, at_once=len(CROWD))
             ratios.append(alone / together)
+            used.append((between - before) / (process.cpu_seconds() - between))
             print(
-                f"  one at a time {len(CROWD) / alone:7.3f} pictures/s   together {len(CROWD) / together:7.3f}"
+                f"  one at a time {many / alone:7.3f} pictures/s   together {many / together:7.3f}",
+                flush=True,
             )
         _verdict(
             "throughput, together / one at a time",
             statistics.median(ratios),
             1.3,
-            above=under.device == "cpu",
+            above=True,
+            more=f"by CPU seconds {statistics.median(used):.3f}",
         )
 
         print(
@@ -282,11 +306,24 @@ def crowd(under: Under) -> None:
 
 
 def _together(url: str, side: int, *, at_once: int) -> float:
-    """Seconds until all of the crowd is done."""
+    """Seconds for the crowd: each of the eight asks for one picture and then another, all for as many steps in sum, so
+    that the crowd stays one to the end. One at a time they come in the same order."""
+
+    def asks(steps: int) -> None:
+        ask(url, steps=steps, side=side, seed=steps)
+
     began = time.perf_counter()
     with ThreadPoolExecutor(at_once) as threads:
-        for done in [threads.submit(ask, url, steps=steps, side=side, seed=steps) for steps in CROWD]:
-            done.result()
+        rounds = CROWD, CROWD[::-1]
+        if at_once == 1:
+            pending = [threads.submit(asks, steps) for one_round in rounds for steps in one_round]
+        else:
+            pending = [
+                threads.submit(lambda both=both: [asks(steps) for steps in both])  # type: ignore[misc]
+                for both in zip(*rounds, strict=True)
+            ]
+        for one in pending:
+            one.result()
     return time.perf_counter() - began
 
 
@@ -308,7 +345,7 @@ def _waits(url: str, side: int, *, at_once: int) -> list[float]:
     return waits
 
 
-def _verdict(what: str, found: float, bound: float, *, above: bool | None, more: str = "") -> None:
+def _verdict(what: str, found: float, bound: float, *, above: bool, more: str = "") -> None:
     met = found >= bound if above else found <= bound
     sign = "≥" if above else "≤"
     print(
@@ -336,16 +373,15 @@ def main() -> None:
         default=ROOT / "services/micro/weights/sdxl",
         help="the same weights, for the pipeline",
     )
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch, on a processor, for both")
+    parser.add_argument("--threads", type=int, default=1, help="overhead: of PyTorch, on a processor")
     parser.add_argument("--compile", action="store_true", help="shape: with torch.compile too")
     parser.add_argument("--small", action="store_true", help="shape: the small form, on CUDA too")
     given = parser.parse_args()
 
     import torch
 
-    if (os.cpu_count() or 1) > ASKING_CORE and not torch.cuda.is_available() and given.only != ["shape"]:
-        os.sched_setaffinity(0, {ASKING_CORE})  # the other core is for what is measured
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    cores = sorted(os.sched_getaffinity(0))
     under = Under(
         given.model,
         given.folder,
@@ -356,9 +392,14 @@ def main() -> None:
         given.rounds,
     )
     if "overhead" in given.only:
-        overhead(under, given.pictures)
+        if device == "cpu" and len(cores) > 1:
+            os.sched_setaffinity(0, cores[1:])  # the first is for what is measured
+            overhead(replace(under, core=cores[0]), given.pictures)
+            os.sched_setaffinity(0, cores)
+        else:
+            overhead(under, given.pictures)
     if "crowd" in given.only:
-        crowd(under)
+        crowd(replace(under, threads=len(cores)))
     if "shape" in given.only:
         from bench.saturation import saturation
         from bench.shapes import SMALL, TRUE
