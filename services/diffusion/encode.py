@@ -8,6 +8,7 @@ acts on the prompt alone, and the pooled vector is that of the first 77 tokens.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,14 @@ from services.errors import BadInput
 
 MAX_TOKENS = 77
 BEAUTY, UGLINESS = 6.0, 2.5  # the scores that the refiner is told for the prompt and for the negative one
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The prompt, or the negative one, as each encoder's rows; and how many of the last layers it leaves out."""
+
+    prompts: list[Rows]
+    skipped: int
 
 
 @torch.inference_mode()
@@ -43,55 +52,62 @@ def encode(checkpoint: Checkpoint, recipe: Recipe) -> Encoded:
     words = [padded(rows, count, *pair) for rows, pair in zip(words, tokenizers, strict=True)]
     unwanted = [padded(rows, count, *pair) for rows, pair in zip(unwanted, tokenizers, strict=True)]
 
-    text, pooled = _read(checkpoint, words, recipe.clip_skip)
     image = no_image = None
     if recipe.reference is not None and checkpoint.unet.config.encoder_hid_dim_type == "ip_image_proj":
         image, no_image = _look(checkpoint, recipe.reference)
+    sides = [_Side(words, (recipe.clip_skip or 1) - 1)]
+    if guided and not zeros:
+        sides.append(_Side(unwanted, 0))
+    (text, pooled), *others = _read(checkpoint, sides)
     positive = Conditioning(text, pooled, _time_ids(checkpoint, recipe, BEAUTY), image, told)
     if not guided:
         return Encoded(positive, None)
     if zeros:
-        text, pooled = torch.zeros_like(text), None if pooled is None else torch.zeros_like(pooled)
-    else:
-        text, pooled = _read(checkpoint, unwanted, None)
-    return Encoded(positive, Conditioning(text, pooled, _time_ids(checkpoint, recipe, UGLINESS), no_image))
+        others = [(torch.zeros_like(text), None if pooled is None else torch.zeros_like(pooled))]
+    return Encoded(positive, Conditioning(*others[0], _time_ids(checkpoint, recipe, UGLINESS), no_image))
 
 
 def _length(tokenizer: Any, encoder: Any) -> int:
     return min(int(tokenizer.model_max_length), int(encoder.config.max_position_embeddings), MAX_TOKENS)
 
 
-def _read(
-    checkpoint: Checkpoint, prompts: list[Rows], clip_skip: int | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What every encoder makes of its rows: (1, tokens, width of all) and the pooled vector."""
-    skipped = (clip_skip or 1) - 1
-    texts, pooled = [], None
-    for encoder, rows in zip(checkpoint.text_encoders, prompts, strict=True):
-        layers = encoder.config.num_hidden_layers
-        if skipped >= layers:
-            raise BadInput(
-                f"clip_skip can be at most {layers} with this model, which has {layers} layers of text.",
-                field="clip_skip",
-            )
-        ids = torch.tensor(rows.ids, device=encoder.device)
-        if checkpoint.family == "sd":
-            text = _last_layer(encoder, ids, skipped)
-        else:
-            read = encoder(ids, output_hidden_states=True)
-            text = read.hidden_states[-2 - min(skipped, layers - 1)]
-            pooled = read[0][:1]  # of the last encoder, which alone has the projection
-        texts.append(_emphasized(text, rows).flatten(0, 1)[None])
+def _read(checkpoint: Checkpoint, sides: list[_Side]) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    """For each side (1, tokens, width of all encoders) and the pooled vector; an encoder is called once for all."""
+    texts: list[list[torch.Tensor]] = [[] for _ in sides]
+    pooled: list[torch.Tensor | None] = [None for _ in sides]
+    for at, encoder in enumerate(checkpoint.text_encoders):
+        layers = int(encoder.config.num_hidden_layers)
+        prompts = [side.prompts[at] for side in sides]
+        ids = torch.tensor([row for rows in prompts for row in rows.ids], device=encoder.device)
+        found = encoder(ids, output_hidden_states=True)
+        for place, (side, rows) in enumerate(zip(sides, prompts, strict=True)):
+            if side.skipped >= layers:
+                raise BadInput(
+                    f"clip_skip can be at most {layers} with this model, which has {layers} layers of text.",
+                    field="clip_skip",
+                )
+            count = len(rows.ids)
+            here = slice(place * count, (place + 1) * count)
+            if checkpoint.family == "sd":
+                text = _last_layer(encoder, found, side.skipped)[here]
+            else:
+                text = found.hidden_states[-2 - side.skipped][here]
+                pooled[place] = found[0][here][:1]  # of the last encoder, which alone has the projection
+            texts[place].append(_emphasized(text, rows).flatten(0, 1)[None])
     device, dtype = checkpoint.device, checkpoint.dtype
-    return torch.cat(texts, dim=-1).to(device, dtype), None if pooled is None else pooled.to(device, dtype)
+    return [
+        (torch.cat(text, dim=-1).to(device, dtype), None if vector is None else vector.to(device, dtype))
+        for text, vector in zip(texts, pooled, strict=True)
+    ]
 
 
-def _last_layer(encoder: Any, ids: torch.Tensor, skipped: int) -> torch.Tensor:
+def _last_layer(encoder: Any, found: Any, skipped: int) -> torch.Tensor:
     if not skipped:
-        last: torch.Tensor = encoder(ids)[0]
+        last: torch.Tensor = found[0]
         return last
-    hidden = encoder(ids, output_hidden_states=True).hidden_states[-1 - skipped]
-    normed: torch.Tensor = getattr(encoder, "text_model", encoder).final_layer_norm(hidden)
+    normed: torch.Tensor = getattr(encoder, "text_model", encoder).final_layer_norm(
+        found.hidden_states[-1 - skipped]
+    )
     return normed
 
 
