@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from services.diffusion.batch import next_call
 from services.diffusion.decode import decode
 from services.diffusion.encode import encode
+from services.diffusion.kernels import Kernels
 from services.diffusion.lane import Adapters
 from services.diffusion.memory import Bounds, give_back, is_out_of_memory, rows_that_fit
 from services.diffusion.pace import Pace
@@ -45,7 +46,7 @@ class Engine:
 
     def __init__(self, residents: Residents, rows: int = 0) -> None:
         self._residents, self._most_rows = residents, rows
-        self._bounds = Bounds()
+        self._bounds, self._kernels = Bounds(), Kernels()
         self._news = threading.Condition()
         self._arrived: deque[Ticket] = deque()
         self._closing = False
@@ -150,7 +151,11 @@ class Engine:
         if ticket.encoded is None:
             resident.switchboard.activate(ticket.adapters)
             ticket.encoded = encode(resident.checkpoint, recipe)
-        lane = prepare(resident.checkpoint, recipe, ticket.encoded, ticket.prepared, ticket.adapters)
+        encoded, index, adapters = ticket.encoded, ticket.prepared, ticket.adapters
+        lane = self._kernels.call(
+            ("prepare", recipe.model, recipe.width, recipe.height),
+            lambda: prepare(resident.checkpoint, recipe, encoded, index, adapters),
+        )
         if ticket.refiner is not None:
             lane.refiner = ticket.refiner.checkpoint
         seat = Seat(ticket, ticket.prepared, lane, resident)
@@ -193,7 +198,7 @@ class Engine:
         gone = set(map(id, chosen))
         try:
             chosen[0].resident.switchboard.activate(chosen[0].lane.adapters)
-            step([seat.lane for seat in chosen])
+            self._kernels.call(chosen[0].size, lambda: step([seat.lane for seat in chosen]))
             self._pace.called(chosen[0].lane.checkpoint.device)
         except Exception as error:  # noqa: BLE001 - whatever a step raises is told to those that were in it
             if is_out_of_memory(error) and len(chosen) > 1:
@@ -244,7 +249,7 @@ class Engine:
 
     def _give(self, seat: Seat) -> None:
         ticket = seat.ticket
-        image = decode([seat.lane])[0]
+        image = self._kernels.call(("decode", seat.size), lambda: decode([seat.lane])[0])
         checker = ticket.resident.checkpoint.safety
         withheld = checker is not None and checker.check([image])[0]
         ticket.give(seat, blackened(image) if withheld else image, withheld=withheld)

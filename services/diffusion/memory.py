@@ -26,7 +26,10 @@ _NO_MEMORY = (
     "alloc_failed",
     "bad_alloc",
     "bad allocation",
+    # oneDNN, where its scratch memory cannot be had
     "could not create a memory object",
+    "could not create a primitive",
+    "could not execute a primitive",
 )
 
 

@@ -6,10 +6,13 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.diffusion.batch import next_call
+from services.diffusion.kernels import Kernels
 from services.diffusion.memory import FORGET_AFTER, Bounds
 
 
@@ -92,6 +95,22 @@ def test_a_short_request_ends_after_few_rounds_however_long_the_others_are(
         if number >= begins and not short.left:
             break
     assert calls <= 4 * calls_to_move_all([*others, short], limit)
+
+
+def test_a_size_that_onednn_refuses_is_done_without_it_from_then_on() -> None:
+    kernels, with_onednn = Kernels(), []
+
+    def work() -> int:
+        with_onednn.append(torch._C._get_mkldnn_enabled())
+        if with_onednn[-1]:
+            raise RuntimeError("could not create a primitive")
+        return 5
+
+    assert kernels.call("large", work) == kernels.call("large", work) == 5
+    assert with_onednn == [True, False, False]
+    assert torch._C._get_mkldnn_enabled()
+    with pytest.raises(RuntimeError, match="something else"):
+        kernels.call("small", lambda: (_ for _ in ()).throw(RuntimeError("something else")))
 
 
 def test_what_did_not_fit_is_halved_and_after_a_while_tried_again() -> None:
