@@ -309,19 +309,16 @@ def _together(url: str, side: int, *, at_once: int) -> float:
     """Seconds for the crowd: each of the eight asks for one picture and then another, all for as many steps in sum, so
     that the crowd stays one to the end. One at a time they come in the same order."""
 
-    def asks(steps: int) -> None:
-        ask(url, steps=steps, side=side, seed=steps)
+    def asks(*each: int) -> None:
+        for steps in each:
+            ask(url, steps=steps, side=side, seed=steps)
 
     began = time.perf_counter()
     with ThreadPoolExecutor(at_once) as threads:
-        rounds = CROWD, CROWD[::-1]
         if at_once == 1:
-            pending = [threads.submit(asks, steps) for one_round in rounds for steps in one_round]
+            pending = [threads.submit(asks, steps) for steps in (*CROWD, *CROWD[::-1])]
         else:
-            pending = [
-                threads.submit(lambda both=both: [asks(steps) for steps in both])  # type: ignore[misc]
-                for both in zip(*rounds, strict=True)
-            ]
+            pending = [threads.submit(asks, *both) for both in zip(CROWD, CROWD[::-1], strict=True)]
         for one in pending:
             one.result()
     return time.perf_counter() - began

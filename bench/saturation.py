@@ -65,6 +65,7 @@ def saturation(shape: Shape, device: torch.device, *, steps: int, rounds: int, c
     pipe = pipeline(shape, device, dtype)
     plan = Plan(str(device), dtype, budget=2**62, channels_last=device.type == "cuda")
     checkpoint = loader.settle(loader.checkpoint_of(pipe, "random"), plan)
+    pipe.vae.enable_slicing()  # eight pictures at once through the decoder are more than many a GPU holds
     work = flops(pipe, shape, steps)
     print(f"  a picture takes {work / TERA:.3f} TFLOP", flush=True)
     for with_compiler in (False, True) if compiled else (False,):
@@ -88,14 +89,19 @@ def saturation(shape: Shape, device: torch.device, *, steps: int, rounds: int, c
                 for _ in range(rounds):
                     for who, make in makers:
                         times[who].append(_timed(device, make))
-            for who, found in times.items():
-                seconds = statistics.median(found)
+            middles = {who: statistics.median(found) for who, found in times.items()}
+            for who, seconds in middles.items():
                 rate = batch / seconds
                 print(
                     f"  {label}, batch {batch}: {who:20} {seconds:8.3f} s   {rate:7.3f} pictures/s   "
                     f"{rate * work / peak * 100:5.1f} % of the peak   {memory[who]:6.2f} GB",
                     flush=True,
                 )
+            pipeline_seconds, engine_seconds = middles.values()
+            print(
+                f"  {label}, batch {batch}: the engine / the pipeline: {pipeline_seconds / engine_seconds:.3f}",
+                flush=True,
+            )
 
 
 def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
