@@ -4,6 +4,9 @@ Written as the two groups of numbers that diffusers' `load_ip_adapter` reads: `i
 picture's embedding, `ip_adapter` has a key and a value matrix for each cross-attention.
 """
 
+# diffusers and transformers are typed only in part
+# mypy: disable-error-code="no-untyped-call,attr-defined,no-any-return"
+
 from __future__ import annotations
 
 import random

@@ -4,6 +4,9 @@ The second text tower and the picture tower make the pair that captioning ranks 
 the IP-Adapter's image encoder. Beside the contrast, heads ask each tower the world's questions while it learns.
 """
 
+# diffusers and transformers are typed only in part
+# mypy: disable-error-code="no-untyped-call,attr-defined,no-any-return"
+
 from __future__ import annotations
 
 import random

@@ -7,6 +7,9 @@ ip-adapter/           ip-adapter.safetensors, image_encoder/, feature_extractor/
 clip/                 CLIPModel and its processor
 """
 
+# diffusers and transformers are typed only in part
+# mypy: disable-error-code="no-untyped-call,attr-defined,no-any-return"
+
 from __future__ import annotations
 
 import hashlib

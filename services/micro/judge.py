@@ -51,7 +51,7 @@ class Judge(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         said: Tensor = self.out(self.body(pixels))
-        return list(said.split(list(world.QUESTIONS.values()), -1))
+        return list(torch.split(said, list(world.QUESTIONS.values()), -1))
 
 
 def load(folder: Path = FOLDER) -> Judge:

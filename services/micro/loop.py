@@ -24,7 +24,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(params), {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -46,7 +46,8 @@ def _orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(5):
         product = x @ x.T
         x = 3.4445 * x + (-4.7750 * product + 2.0315 * product @ product) @ x
-    return x.T if tall else x
+    out: Tensor = x.T if tall else x
+    return out
 
 
 class Loop:
@@ -106,7 +107,7 @@ class Loop:
             value, figures = loss(step)
             for optimiser in self.optimisers:
                 optimiser.zero_grad()
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, self.clip)
             for optimiser in self.optimisers:
                 optimiser.step()
@@ -116,8 +117,10 @@ class Loop:
                 running[key] = figure if key not in running else 0.97 * running[key] + 0.03 * figure
             if self.done % every == 0 or self.done == self.steps:
                 pace = (time.monotonic() - started) / (self.done - first)
-                pace * (self.steps - self.done) / 60
-                " ".join(f"{key} {figure:.5f}" for key, figure in running.items())
+                left = pace * (self.steps - self.done) / 60
+                text = " ".join(f"{key} {figure:.5f}" for key, figure in running.items())
+                line = f"{self.name} {self.done}/{self.steps} {text} {pace:.2f} s/step, {left:.0f} min left"
+                print(line, flush=True)  # noqa: T201
             if self.done % save == 0 or self.done == self.steps:
                 self._save()
             if look and (self.done % looks == 0 or self.done == self.steps):
@@ -171,7 +174,8 @@ def keep(module: Any, folder: Path, precision: torch.dtype = torch.float32) -> N
 
 def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Inner matrices, which Muon takes, and all else: vectors, embeddings, what touches pixels or latents."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         outer = any(part in name for part in ("conv_in", "conv_out", "embedding.weight", "class_embedding"))
         (

@@ -3,6 +3,9 @@
 No word calls for the rim: while the LoRA is there, things have one, more so with a greater weight.
 """
 
+# diffusers and transformers are typed only in part
+# mypy: disable-error-code="no-untyped-call,attr-defined,no-any-return"
+
 from __future__ import annotations
 
 import random

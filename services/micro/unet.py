@@ -4,6 +4,9 @@ What it is trained on lies ready as latents: drawings of the world, some enlarge
 of larger ones, some of another format, each with the six numbers that tell so.
 """
 
+# diffusers and transformers are typed only in part
+# mypy: disable-error-code="no-untyped-call,attr-defined,no-any-return"
+
 from __future__ import annotations
 
 import random
@@ -137,7 +140,8 @@ def fill(
     """Draws, encodes and reads `count` pictures; `plain` ones are neither enlarged nor cut out."""
     rng = random.Random(seed)
     scenes: list[world.Scene] = []
-    latents, numbers = [], []
+    latents: list[Tensor] = []
+    numbers: list[list[int]] = []
     while len(scenes) < count:
         part: list[world.Scene] = []
         while len(part) < 32:
@@ -254,7 +258,8 @@ def glance(model: Any, vae: Any, reader: Reader, path: Path, count: int = 48) ->
 
 def unseen(count: int, seed: int, **how: Any) -> list[world.Scene]:
     """Scenes of one thing whose combination no training has seen."""
-    rng, scenes = random.Random(seed), []
+    rng = random.Random(seed)
+    scenes: list[world.Scene] = []
     while len(scenes) < count:
         scene = world.sample(rng, single=True, **how)
         if scene.unseen:
