@@ -1,4 +1,4 @@
-"""`darkroom operations` and `darkroom models`: what can be asked of a running gateway."""
+"""`darkroom operations`: what can be asked of a running gateway."""
 
 from __future__ import annotations
 
@@ -8,26 +8,7 @@ import typer
 
 from gateway.cli.flags import URL
 
-models = typer.Typer(help="The models that the services offer.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
-
-
-@models.command("list")
-def list_models(document: AsJson = False, url: URL = None) -> None:
-    """List the models, loaded or not."""
-    from gateway.cli.console import as_json, table
-    from gateway.client import Darkroom
-
-    with Darkroom(url) as darkroom:
-        found = darkroom.models()
-    if document:
-        as_json(found)
-        return
-    rows = [
-        [model["id"], model["service"], str(model.get("engine", "")), "yes" if model.get("loaded") else "no"]
-        for model in found
-    ]
-    table("Models", ["name", "service", "engine", "loaded"], rows)
 
 
 def operations(document: AsJson = False, url: URL = None) -> None:

@@ -10,6 +10,7 @@ import typer
 from gateway.cli import assets, catalogue, jobs, keys
 from gateway.cli.console import FAILED, USAGE, Stop
 from gateway.cli.flags import URL
+from gateway.cli.models import commands as models
 from gateway.cli.operations import OperationGroup
 from services.errors import BadInput, DarkroomError
 
@@ -43,7 +44,7 @@ app.add_typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(assets.app, name="assets")
 app.command(name="operations")(catalogue.operations)
-app.add_typer(catalogue.models, name="models")
+app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 
 

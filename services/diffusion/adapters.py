@@ -60,8 +60,9 @@ class Switchboard:
         keep: int = 8,
         reference: Callable[[], Path] | None = None,
         image_encoder: Callable[[], Any] | None = None,
+        sequential: bool = False,
     ) -> None:
-        self.checkpoint = checkpoint
+        self.checkpoint, self._sequential = checkpoint, sequential
         self._library, self._keep = library, keep
         self._find_reference, self._load_eye = reference, image_encoder
         self._layers = loras.layers_of(checkpoint)
@@ -87,6 +88,12 @@ class Switchboard:
 
         `fields` are the uses' fields in the request, where they are not `loras.N.name` or `loras.N.file`.
         """
+        if self._sequential and (uses or reference_scale is not None):
+            raise BadInput(
+                f"The model {self.checkpoint.name!r} is held piece by piece here, and takes no LoRA or reference.",
+                field="loras" if uses else "reference",
+                help="Ask without; the operator's setting DARKROOM_OFFLOAD=model takes them.",
+            )
         weights: dict[str, float] = {}
         try:
             with self._reading:  # not the lock of `activate`: the engine does not wait for a file

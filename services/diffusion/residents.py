@@ -158,6 +158,7 @@ class Residents:
             keep=plan.loras,
             reference=self._reference(entry),
             image_encoder=self._eye(entry),
+            sequential=plan.offload == "sequential",
         )
         resident = Resident(entry.name, checkpoint, switchboard)
         if not entry.fetched:  # what comes with the package is small, and ready at once
