@@ -57,3 +57,36 @@ def test_a_service_whose_checker_is_missing_is_not_ready_and_says_why(
         ),
     ):
         pass
+
+
+def checker(models: Path, threshold: float) -> None:
+    """Writes a checker where `darkroom models pull safety-checker` would; a threshold below -1 flags everything."""
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
+
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(vision_config=vision | {"image_size": 32}, text_config=text, projection_dim=16)
+    made = StableDiffusionSafetyChecker(config)
+    made.concept_embeds_weights.data.fill_(threshold)
+    made.special_care_embeds_weights.data.fill_(2.0)
+    made.save_pretrained(models / "safety-checker" / "safety_checker")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("threshold", "flagged"), [(-2.0, True), (2.0, False)], ids=["flagged", "fine"])
+def test_what_the_checker_flags_is_refused_and_no_preview_shows_it(
+    start_service: Callable[..., Any], tmp_path: Path, threshold: float, flagged: bool
+) -> None:
+    checker(tmp_path, threshold)
+    setting = {"DARKROOM_MODEL": "micro", "DARKROOM_SAFETY": "on", "DARKROOM_MODELS_PATH": str(tmp_path)}
+    with start_service("sdxl", **setting) as (caller, _):
+        answer = caller.run("text-to-image", {**ASK, "previews": 1})
+        assert "preview" not in answer.kinds()
+        if flagged:
+            assert answer.error["type"] == "urn:darkroom:problem:withheld"
+            assert answer.error["status"] == 422
+            assert "result" not in answer.kinds()
+        else:
+            assert answer.kinds().count("result") == 2
+            assert all(event.get("withheld") is None for event, _ in answer.frames)
