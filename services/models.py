@@ -21,6 +21,7 @@ from services.models_disk import Manifest, ManifestFile, Shelf
 
 CATALOGUE = Path(__file__).with_name("models.yaml")
 AUTO = "auto"
+LORAS = "loras"  # the folder in the models' folder
 
 EntryKind = Literal["model", "lora", "part"]
 
@@ -182,6 +183,12 @@ class Models:
         ]
         return max(ready, key=lambda entry: entry.rank).name if ready else self.service
 
+    def loras(self) -> list[ModelEntry]:
+        """The catalogue's, and the files that somebody put into `models/loras/`; the catalogue's names go first."""
+        named = [entry for entry in self if entry.kind == "lora"]
+        taken = {name for entry in named for name in (entry.name, *entry.aliases)}
+        return [*named, *(one for one in loras_in(self.folder, self.service) if one.name not in taken)]
+
     # ── files ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def path(self, name: str, file: str) -> Path:
@@ -213,12 +220,19 @@ class Models:
             "aliases",
             "defaults",
         }
+        models = [entry for entry in self if entry.kind == "model"]
+        diffusion = any(entry.engine == "diffusers" for entry in models)
         return [
             entry.model_dump(mode="json", include=shown)
-            | {"loaded": self.is_loaded(entry.name), "available": self.is_offered(entry.name)}
-            for entry in self
-            if entry.kind != "part"
+            | {"loaded": self.is_loaded(entry.name), "available": self.is_available(entry)}
+            for entry in [*models, *(self.loras() if diffusion else [])]
         ]
+
+    def is_available(self, entry: ModelEntry) -> bool:
+        """Whether it can be asked for now: a model that was offered, a LoRA whose file is here."""
+        if entry.kind == "lora":
+            return (self.place(entry) / entry.single_file).is_file()
+        return self.is_offered(entry.name)
 
     def _names(self) -> str:
         names = f"Loaded are: {', '.join(sorted(self._loaded)) or 'none'}."
@@ -244,6 +258,23 @@ def read_catalogue(*paths: Path) -> list[ModelEntry]:
                     f"{path}: the model {name!r} is not described as it must be: {error}"
                 ) from error
     return list(entries.values())
+
+
+def loras_in(folder: Path, service: str) -> list[ModelEntry]:
+    """An entry for each safetensors file in the models' folder `loras`."""
+    return [
+        ModelEntry(
+            name=path.stem,
+            service=service,
+            engine="lora",
+            kind="lora",
+            licence="its owner's",
+            summary=f"The file {path.name} in {LORAS}/.",
+            folder=str(path.parent),
+            single_file=path.name,
+        )
+        for path in sorted((folder / LORAS).glob("*.safetensors"))
+    ]
 
 
 def own_catalogues(folder: Path) -> list[Path]:

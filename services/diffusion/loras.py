@@ -21,7 +21,6 @@ from services.diffusion.checkpoint import Checkpoint
 from services.errors import BadInput, UnknownModel
 from services.models import ModelEntry, Models
 
-FOLDER = "loras"
 Widths = dict[str, tuple[int, int]]  # a layer's path: how many numbers go in and out
 _ENDS = {".lora_A.weight": "in", ".lora_B.weight": "out"}
 
@@ -72,11 +71,7 @@ class Library:
 
     def entries(self) -> dict[str, ModelEntry]:
         """By name and alias: the catalogue's, and the files in `models/loras/`, which need no entry."""
-        found = {entry.name: entry for entry in loras_in(self._models.folder / FOLDER, self._models.service)}
-        for entry in self._models:
-            if entry.kind == "lora":
-                found |= dict.fromkeys((entry.name, *entry.aliases), entry)
-        return found
+        return {name: entry for entry in self._models.loras() for name in (entry.name, *entry.aliases)}
 
     def _names(self) -> str:
         names = sorted({entry.name for entry in self.entries().values()})
@@ -84,23 +79,6 @@ class Library:
         return (
             f"There are: {shown}." if names else "Put one into the folder models/loras, or send it as a file."
         )
-
-
-def loras_in(folder: Path, service: str) -> list[ModelEntry]:
-    """An entry for each safetensors file that somebody put into the folder."""
-    return [
-        ModelEntry(
-            name=path.stem,
-            service=service,
-            engine="lora",
-            kind="lora",
-            licence="its owner's",
-            summary=f"A file in {folder.name}/.",
-            folder=str(folder),
-            single_file=path.name,
-        )
-        for path in sorted(folder.glob("*.safetensors"))
-    ]
 
 
 def layers_of(checkpoint: Checkpoint) -> dict[str, Widths]:

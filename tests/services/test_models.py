@@ -134,6 +134,16 @@ def test_a_model_that_is_offered_can_be_asked_for_and_one_in_memory_goes_first()
         models.resolve("small")
 
 
+def test_a_file_in_the_folder_of_loras_is_listed_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "ink.safetensors").touch()
+    described = {entry["name"]: entry for entry in Models("sdxl", read_catalogue(), tmp_path).describe()}
+    assert described["ink"]["kind"] == "lora"
+    assert described["ink"]["available"]
+    assert not described["sdxl-base"]["available"]
+    assert "ink" not in {entry["name"] for entry in Models("caption", read_catalogue(), tmp_path).describe()}
+
+
 def test_one_model_can_serve_two_services() -> None:
     entry = ModelEntry(name="both", service="toy", also_for=("game",), engine="a", licence="MIT")
     assert [e.name for service in ("toy", "game", "else") for e in Models(service, [entry])] == [

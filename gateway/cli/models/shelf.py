@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.cli.console import USAGE, Stop
-from services.models import NEEDED_PARTS, ModelEntry, own_catalogues, read_catalogue
+from services.models import NEEDED_PARTS, ModelEntry, loras_in, own_catalogues, read_catalogue
 from services.models_disk import Manifest, Shelf, size_of
 from services.operations import extensions
 from services.settings import HubSettings
@@ -94,6 +94,8 @@ def catalogue(settings: HubSettings) -> Catalogue:
     folders = [Path(folder) for spec in specs if spec for folder in spec.submodule_search_locations or []]
     paths = [path for folder in folders if (path := folder / "models.yaml").is_file()]
     entries = read_catalogue(*paths, *own_catalogues(settings.models_path))
+    named = {entry.name for entry in entries}
+    entries += [one for one in loras_in(settings.models_path, "sdxl") if one.name not in named]
     return Catalogue(
         {entry.name: entry for entry in entries}, settings.models_path, Shelf(settings.models_path)
     )
