@@ -13,13 +13,15 @@ from itertools import product
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from services.caption.clip import Clip
+from services.caption.closeup import close_up
 from services.caption.tables import Step
 from services.micro.world import COLOURS, PERSON_POSITIONS, POSES, POSITIONS, SHAPES, SIZES, TEXTURES
 
 PERSON = "person"
-ROUNDS = 4
+ROUNDS = 3
 WIDTHS = {"fast": 4, "best": 16}  # of the rough sentences that are told more exactly
 
 
@@ -37,7 +39,7 @@ class Saying:
     beside: tuple[str, str] | None = None  # the colour and kind of the thing to the right
 
     def __str__(self) -> str:
-        ground = f"on a {self.background} background"
+        ground = f"on {_article(self.background)} background"
         if self.beside is not None:
             colour, kind = self.beside
             return f"{_article(f'{self.colour} {self.kind}')} next to {_article(f'{colour} {kind}')} {ground}"
@@ -88,43 +90,109 @@ class MicroCaptioner:
 
     def tell(self, image: Image.Image, mode: str, phrases: int, step: Step) -> dict[str, Any]:
         width = WIDTHS.get(mode, WIDTHS["fast"])
-        total = ROUNDS + 2
+        total = ROUNDS + 3
         step(0, total)
-        picture = self._clip.picture(image)
-        found = dict(zip(self._rough, (self._rough_vectors @ picture).tolist(), strict=True))
+        eye = Eye(self._clip, image)
+        eye.know(self._rough, self._rough_vectors)
         step(1, total)
-
-        def weigh(sayings: Iterable[Saying]) -> None:
-            fresh = [saying for saying in dict.fromkeys(sayings) if saying not in found]
-            if fresh:
-                scores = self._clip.texts([str(saying) for saying in fresh]) @ picture
-                found.update(zip(fresh, scores.tolist(), strict=True))
-
-        weigh(told for saying in _best(found, width) for told in (*_exactly(saying), *_pairs(saying)))
+        eye.weigh(told for saying in eye.best(width) for told in (*_exactly(saying), *_pairs(saying)))
         step(2, total)
-        for round_ in range(1, ROUNDS):
-            weigh(other for saying in _best(found, width // 4) for other in _neighbours(saying))
-            step(2 + round_, total)
-        best = max((saying for saying in found if saying.position or saying.beside), key=lambda s: found[s])
+        eye.look_closer()
+        step(3, total)
+        for round_ in range(ROUNDS):
+            eye.weigh(other for saying in eye.best(max(1, width // 4)) for other in _neighbours(saying))
+            step(4 + round_, total)
+        found = eye.found
+        best = max((said for said in found if said.position or said.beside), key=lambda said: found[said])
         ranked = _ranked(found)
-        prompts: dict[str, Callable[[], str]] = {
-            "classic": best.listed,
-            "negative": lambda: ", ".join(
-                told[-1]["phrase"]
-                for kind, told in ranked.items()
-                if kind in ("shapes", "colours", "backgrounds")
-            ),
-        }
-        step(total, total)
+        prompts = {"classic": best.listed(), "negative": _unlike(best, ranked)}
         return {
             "caption": str(best),
-            "prompt": prompts.get(mode, lambda: str(best))(),
+            "prompt": prompts.get(mode, str(best)),
             "ranked": {kind: told[:phrases] for kind, told in ranked.items()},
         }
 
 
-def _best(found: dict[Saying, float], count: int) -> list[Saying]:
-    return sorted(found, key=lambda saying: -found[saying])[: max(1, count)]
+class Eye:
+    """What is known of one picture: how near each sentence that was tried is to it.
+
+    Small forms are hard to tell apart for so small a net. So each thing is looked at again, large and in the middle,
+    and a sentence counts as near as it is, on the average, to all views.
+    """
+
+    def __init__(self, clip: Clip, image: Image.Image) -> None:
+        self._clip, self._image = clip, image
+        self._whole = View(clip.picture(image), lambda saying: saying)
+        self._views = [self._whole]
+        self._things: int | None = None  # not known until it has looked closer
+
+    @property
+    def found(self) -> dict[Saying, float]:
+        return {
+            saying: sum(view.score(saying) for view in self._views) / len(self._views)
+            for saying in self._whole.scores
+            if self._fits(saying)
+        }
+
+    def best(self, count: int) -> list[Saying]:
+        found = self.found
+        return sorted(found, key=lambda saying: -found[saying])[:count]
+
+    def weigh(self, sayings: Iterable[Saying]) -> None:
+        tried = [saying for saying in sayings if self._fits(saying)]
+        for view in self._views:
+            view.weigh(self._clip, tried)
+
+    def know(self, sayings: list[Saying], vectors: Tensor) -> None:
+        """Sentences whose vectors are known already."""
+        self._whole.scores.update(zip(sayings, (vectors @ self._whole.seen).tolist(), strict=True))
+
+    def look_closer(self) -> None:
+        """Goes nearer to the one thing, or the two, that it sees, and weighs anew what was said."""
+        if self.best(1)[0].beside is None:
+            parts = [(self._image, _first)]
+        else:
+            middle = self._image.width // 2
+            left = self._image.crop((0, 0, middle, self._image.height))
+            right = self._image.crop((middle, 0, self._image.width, self._image.height))
+            parts = [(left, _first), (right, _second)]
+        for part, told in parts:
+            close = close_up(part)
+            if close is not None:
+                self._views.append(View(self._clip.picture(close), told))
+        self._things = len(parts)
+        self.weigh(list(self._whole.scores))
+
+    def _fits(self, saying: Saying) -> bool:
+        return self._things is None or self._things == (1 if saying.beside is None else 2)
+
+
+class View:
+    """A picture, or a closer look at a part of it, and how near sentences are; `told` is what is true of this view."""
+
+    def __init__(self, seen: Tensor, told: Callable[[Saying], Saying]) -> None:
+        self.seen, self._told = seen, told
+        self.scores: dict[Saying, float] = {}
+
+    def score(self, saying: Saying) -> float:
+        return self.scores[self._told(saying)]
+
+    def weigh(self, clip: Clip, sayings: list[Saying]) -> None:
+        fresh = [told for told in dict.fromkeys(map(self._told, sayings)) if told not in self.scores]
+        if fresh:
+            near = clip.texts([str(saying) for saying in fresh]) @ self.seen
+            self.scores.update(zip(fresh, near.tolist(), strict=True))
+
+
+def _first(saying: Saying) -> Saying:
+    """What is true of the closer look at the only thing, or at the left one."""
+    return replace(saying, size="large", position="center", texture=saying.texture or "plain", beside=None)
+
+
+def _second(saying: Saying) -> Saying:
+    """What is true of the closer look at the right one."""
+    colour, kind = saying.beside or (saying.colour, saying.kind)
+    return Saying(kind, colour, saying.background, size="large", position="center")
 
 
 def _exactly(saying: Saying) -> Iterable[Saying]:
@@ -188,6 +256,16 @@ def _ranked(found: dict[Saying, float]) -> dict[str, list[dict[str, Any]]]:
         ]
         for kind, scores in best.items()
     }
+
+
+def _unlike(saying: Saying, ranked: dict[str, list[dict[str, Any]]]) -> str:
+    """What is farthest from the picture, of each kind two words that its sentence does not need."""
+    needed = str(saying).split()
+    unlike = [
+        [found["phrase"] for found in reversed(ranked[kind]) if found["phrase"].split()[0] not in needed][:2]
+        for kind in ("shapes", "colours", "backgrounds")
+    ]
+    return ", ".join(phrase for phrases in unlike for phrase in phrases)
 
 
 def _article(name: str) -> str:
