@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
@@ -80,12 +80,11 @@ def detach(parts: Any) -> dict[str, Tensor]:
 def train(work: Path, steps: int = STEPS, pictures: int = PICTURES, lr: float = 1e-3) -> dict[str, Tensor]:
     """The picture itself is the reference; captions are often left out or cut short, so that it is needed."""
     torch.manual_seed(6)
-    vae = AutoencoderKL.from_pretrained(str(work / "vae")).eval()
     reader = unet.Reader(work)
     empty = reader([""])
     tower = CLIPVisionModelWithProjection.from_pretrained(str(work / "image_encoder")).eval()
     model = UNet2DConditionModel.from_pretrained(str(work / "unet")).requires_grad_(False)
-    bank = unet.fill(vae, reader, pictures, 41, world.SIDE, world.SIDE, world.sample, plain=True)
+    bank = unet.banks(work)[0].plain(pictures)
     with torch.no_grad():
         embeds = torch.cat(
             [

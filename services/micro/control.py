@@ -87,8 +87,9 @@ def posed_scene(rng: random.Random) -> world.Scene:
     )
 
 
-KINDS: dict[str, tuple[Callable[[random.Random], world.Scene], Callable[..., Image.Image]]] = {
-    "canny": (lambda rng: world.sample(rng, person=0.3), canny_hint),
+# What is drawn (None: what the UNet was trained on), and its map
+KINDS: dict[str, tuple[Callable[[random.Random], world.Scene] | None, Callable[..., Image.Image]]] = {
+    "canny": (None, canny_hint),
     "openpose": (posed_scene, pose_hint),
 }
 
@@ -100,7 +101,10 @@ def train(work: Path, kind: str, steps: int = STEPS, pictures: int = PICTURES, l
     reader = unet.Reader(work)
     empty = reader([""])
     base = UNet2DConditionModel.from_pretrained(str(work / "unet")).eval().requires_grad_(False)
-    bank = unet.fill(vae, reader, pictures, 31, world.SIDE, world.SIDE, make, plain=True)
+    if make is None:
+        bank = unet.banks(work)[0].plain(pictures)
+    else:
+        bank = unet.fill(vae, reader, pictures, 31, world.SIDE, world.SIDE, make, plain=True)
     drawing = random.Random(32)
     hints = torch.from_numpy(np.stack([np.asarray(hint(scene, drawing)) for scene in bank.scenes]))
     hints = hints.permute(0, 3, 1, 2).contiguous()

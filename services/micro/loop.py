@@ -40,13 +40,15 @@ class Muon(torch.optim.Optimizer):
 
 
 def _orthogonal(matrix: Tensor) -> Tensor:
+    """In bfloat16: nearness to an orthogonal matrix is all that is wanted."""
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).to(torch.bfloat16)
     for _ in range(5):
         product = x @ x.T
-        x = 3.4445 * x + (-4.7750 * product + 2.0315 * product @ product) @ x
-    out: Tensor = x.T if tall else x
+        polynomial = torch.addmm(product, product, product, beta=-4.7750, alpha=2.0315)
+        x = torch.addmm(x, polynomial, x, beta=3.4445)
+    out: Tensor = (x.T if tall else x).to(matrix.dtype)
     return out
 
 

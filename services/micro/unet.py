@@ -29,7 +29,7 @@ from services.micro.loop import Loop, keep
 CHANNELS = (64, 128)
 CROSS = sum(clip.WIDTHS)
 TIME_NUMBERS = 16  # features of each of the six numbers
-PICTURES, BATCH, STEPS = 16_000, 32, 5000
+PICTURES, BATCH, STEPS = 16_000, 32, 4000
 FORMATS = ((160, 96), (96, 160), (160, 160))  # width and height, one step in twenty each
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -86,6 +86,19 @@ class Bank:
     numbers: Tensor  # the six: original height and width, top and left of the cut, height and width
     states: Tensor
     wholes: Tensor
+
+    def plain(self, count: int) -> Bank:
+        """The first `count` pictures that are neither enlarged nor cut out."""
+        whole = torch.tensor([world.SIDE, world.SIDE, 0, 0, world.SIDE, world.SIDE]).float()
+        kept = (self.numbers == whole).all(1).nonzero()[:count, 0]
+        words = (kept[:, None] * 3 + torch.arange(3)).flatten()
+        return Bank(
+            [self.scenes[index] for index in kept.tolist()],
+            self.latents[kept],
+            self.numbers[kept],
+            self.states[words],
+            self.wholes[words],
+        )
 
     def pick(self, rng: random.Random, count: int) -> tuple[list[int], Tensor, Tensor, Tensor, Tensor]:
         chosen = [rng.randrange(len(self.scenes)) for _ in range(count)]
@@ -170,6 +183,24 @@ def fill(
     return Bank(scenes, torch.cat(latents), torch.tensor(numbers).float(), states, wholes)
 
 
+def banks(work: Path, pictures: int = PICTURES) -> list[Bank]:
+    """The UNet's own pictures, square ones first; kept in `work`, since to make them takes minutes."""
+    path = work / "banks.pt"
+    if path.exists():
+        found: list[Bank] = torch.load(path, weights_only=False)
+        return found
+    vae, reader = AutoencoderKL.from_pretrained(str(work / "vae")).eval(), Reader(work)
+
+    def make(rng: random.Random) -> world.Scene:
+        return world.sample(rng, person=0.25)
+
+    out = [fill(vae, reader, pictures, 21, world.SIDE, world.SIDE, make)]
+    few = max(32, pictures // 40)
+    out += [fill(vae, reader, few, 22 + i, *size, make) for i, size in enumerate(FORMATS)]
+    torch.save(out, path)
+    return out
+
+
 def times(rng: torch.Generator, count: int) -> Tensor:
     """Training times, denser where the noise is strong: there it is decided what the picture will show."""
     return (1000 * torch.rand(count, generator=rng) ** 0.75).long().clamp(max=999)
@@ -194,13 +225,7 @@ def train(work: Path, steps: int = STEPS, pictures: int = PICTURES, lr: float = 
     vae = AutoencoderKL.from_pretrained(str(work / "vae")).eval()
     reader = Reader(work)
 
-    def make(rng: random.Random) -> world.Scene:
-        return world.sample(rng, person=0.25)
-
-    square = fill(vae, reader, pictures, 21, world.SIDE, world.SIDE, make)
-    others = [
-        fill(vae, reader, max(32, pictures // 40), 22 + i, *size, make) for i, size in enumerate(FORMATS)
-    ]
+    square, *others = banks(work, pictures)
     empty = reader([""])
     model = build()
     loop = Loop("unet", {"unet": model}, steps, lr=lr, work=work, average=0.998)
