@@ -99,7 +99,9 @@ def extended(begin_stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
     put(folder, "darkener", OPERATIONS, SERVICE)
     put(folder, "chained", CHAIN_OPERATIONS, CHAIN_SERVICE)
     also = {"DARKROOM_EXTENSIONS": "darkener,chained", "PYTHONPATH": str(folder)}
-    stack = begin_stack(tmp_path_factory.mktemp("extended"), also=also)
+    stack = begin_stack(
+        tmp_path_factory.mktemp("extended"), "gateway", "cleanup", "darkener", "chained", also=also
+    )
     stack.wait(lambda: "Darkroom is ready" in stack.said)
     yield stack
     stack.stop()

@@ -30,6 +30,7 @@ ADMIN = "an-admin-key-for-tests-0123456789abcdef"
 def native(begin_stack: Any, toy: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     stack = begin_stack(
         tmp_path_factory.mktemp("native"),
+        *("gateway", "cleanup", "rmbg", "toy"),
         admin_key=ADMIN,
         webhook_allow_private="true",
         capacity="2",

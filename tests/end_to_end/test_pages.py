@@ -76,7 +76,7 @@ def test_a_mistake_is_shown_with_what_to_do(stack: Any, page: Page, samples: Pat
 
 def test_what_is_not_available_says_why_and_cannot_be_run(stack: Any, page: Page) -> None:
     page.goto(stack.url)
-    form = page.locator("section#text-to-image")
+    form = page.locator("section#sketch-to-image")
     assert "not part of this installation" in form.inner_text()
     assert form.get_by_role("button", name="Run").is_disabled()
 
@@ -97,7 +97,7 @@ def test_the_form_works_without_a_script(stack: Any, browser: Browser, samples: 
 
 def test_with_keys_the_page_asks_with_the_one_that_is_typed_in(start: Any, page: Page, samples: Path) -> None:
     secret = "an-admin-key-for-tests-0123456789abcdef"
-    stack = start(admin_key=secret)
+    stack = start("gateway", "rmbg", admin_key=secret)
     stack.wait(lambda: "Darkroom is ready" in stack.said)
     page.goto(stack.url)
     form = page.locator("section#remove-background")

@@ -421,7 +421,7 @@ def test_an_upload_that_is_no_one_picture_is_refused(http: httpx.Client) -> None
 @pytest.mark.slow
 def test_a_key_of_low_rate_is_told_when_to_ask_again(start: Any) -> None:
     admin = "an-admin-key-for-tests-0123456789abcdef"
-    stack = start(admin_key=admin)
+    stack = start("gateway", "cleanup", admin_key=admin)
     stack.wait(lambda: "Darkroom is ready" in stack.said)
     with httpx.Client(base_url=stack.url, headers={"authorization": f"Bearer {admin}"}) as http:
         made = http.post("/v1/admin/keys", json={"name": "slow", "rate": 0.5}).json()
@@ -462,7 +462,7 @@ def dribble(port: int, data: bytes, seconds: float) -> bytes:
 
 @pytest.mark.slow
 def test_a_head_or_a_body_that_does_not_come_is_given_up(start: Any) -> None:
-    stack = start(deadline="1")
+    stack = start("gateway", "cleanup", deadline="1")
     stack.wait(lambda: "Darkroom is ready" in stack.said)
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n\x89PNG'
     for path in (b"/v1/assets", b"/v1/jobs", b"/v1/cleanup"):

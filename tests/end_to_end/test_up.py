@@ -60,7 +60,7 @@ def test_a_signal_stops_everything_and_leaves_no_process_and_no_port(start: Any,
 
 
 def test_a_signal_while_it_still_starts_stops_everything_too(start: Any) -> None:
-    stack = start()
+    stack = start("gateway", "cleanup", "rmbg")
     stack.wait(lambda: len(notes(stack)) >= 3)
     started = notes(stack)
     assert stack.stop() == 0
@@ -68,14 +68,14 @@ def test_a_signal_while_it_still_starts_stops_everything_too(start: Any) -> None
 
 
 def test_what_a_killed_supervisor_left_is_gone_after_the_next_start(start: Any) -> None:
-    first = start()
+    first = start("gateway", "cleanup")
     ready(first)
     left = notes(first)
     # a stopped process cannot hear that its parent died, as one that hangs cannot
     os.kill(left["cleanup"]["pid"], signal.SIGSTOP)
     first.process.kill()
     first.process.wait()
-    second = start(port=first.port)
+    second = start("gateway", "cleanup", port=first.port)
     ready(second)
     assert not [note["pid"] for note in left.values() if alive(note["pid"])]
     assert "Ended cleanup" in second.said
@@ -140,7 +140,7 @@ def test_a_broken_setting_gives_one_sentence_that_names_it(start: Any) -> None:
 
 
 def test_a_crashed_service_comes_back_on_its_port(start: Any) -> None:
-    stack = start()
+    stack = start("gateway", "cleanup")
     ready(stack)
     before = notes(stack)["cleanup"]
     os.kill(before["pid"], signal.SIGKILL)
@@ -153,7 +153,7 @@ def test_a_crashed_service_comes_back_on_its_port(start: Any) -> None:
 
 
 def test_a_crashed_gateway_comes_back(start: Any) -> None:
-    stack = start()
+    stack = start("gateway", "cleanup")
     ready(stack)
     os.kill(notes(stack)["gateway"]["pid"], signal.SIGKILL)
     stack.wait(lambda: "gateway was killed by SIGKILL" in stack.said)
@@ -161,7 +161,7 @@ def test_a_crashed_gateway_comes_back(start: Any) -> None:
 
 
 def test_a_gateway_that_refuses_to_start_is_not_asked_again(start: Any) -> None:
-    stack = start(host="0.0.0.0")
+    stack = start("gateway", "cleanup", host="0.0.0.0")
     assert stack.process.wait(40) == 1
     assert "Darkroom does not listen on 0.0.0.0 without a key" in stack.said
     assert "starts again" not in stack.said
