@@ -205,6 +205,14 @@ class Models:
         """The folder with its files."""
         return Path(entry.folder) if entry.folder else self.folder / entry.name
 
+    def present(self, entry: ModelEntry) -> bool:
+        """Whether its own files are on this disk, by a quick look."""
+        place = self.place(entry)
+        own = [*entry.weights.values(), *([entry.single_file] if entry.single_file else [])]
+        if own and not entry.fetched:
+            return all((place / file).is_file() for file in own)
+        return self.shelf.present(place)
+
     def describe(self) -> list[dict[str, Any]]:
         """For `describe` and /v1/models."""
         shown = {

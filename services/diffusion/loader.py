@@ -23,6 +23,7 @@ from services.diffusion.checkpoint import Checkpoint, Family
 from services.diffusion.devices import Plan
 from services.errors import OutOfMemory, Unavailable
 from services.models import ModelEntry, Models
+from services.models_disk import fault_of_safetensors
 
 _log = logging.getLogger("darkroom.models")
 _FAMILIES: dict[str, Family] = {
@@ -60,8 +61,10 @@ def files_of(models: Models, name: str) -> Files:
     """Finds and checks all files that a model needs; Unavailable names the first that is missing or damaged."""
     entry = models.entry(models[name].name)
     place = models.place(entry)
-    models.shelf.check(entry.name, place)
-    folder: Path | None = place if (place / "model_index.json").is_file() else None
+    alone = [*entry.weights.values(), *([entry.single_file] if entry.single_file else [])]
+    if not alone or entry.fetched:  # files of one's own may lie in a folder among others
+        models.shelf.check(entry.name, place)
+    folder: Path | None = place if not alone and (place / "model_index.json").is_file() else None
     parts = {part: _inside(place, file, entry.name) for part, file in entry.weights.items()}
     if folder is None and entry.base:
         base = files_of(models, entry.base)
@@ -87,8 +90,9 @@ def part_folder(models: Models, name: str) -> Path:
 
 def _inside(place: Path, file: str, name: str) -> Path:
     path = place / file
-    if not path.is_file():
-        raise Unavailable(f"{path} is missing.", help=f"`darkroom models pull {name}` fetches it.")
+    fault = fault_of_safetensors(path) if path.is_file() else "is missing"
+    if fault:
+        raise Unavailable(f"{path} {fault}.", help=f"`darkroom models pull {name}` fetches it.")
     return path
 
 
@@ -98,6 +102,7 @@ def _inside(place: Path, file: str, name: str) -> Path:
 def load(models: Models, name: str, plan: Plan) -> Checkpoint:
     """The model in memory, on its device, as the plan says."""
     files = files_of(models, name)
+    _without_bars()
     try:
         checkpoint = _from_single_file(files) if files.single_file else _from_folder(files)
         return settle(checkpoint, plan)
@@ -158,6 +163,8 @@ def _from_single_file(files: Files) -> Checkpoint:
             **({"safety_checker": None} if index["_class_name"].startswith("StableDiffusionP") else {}),
         )
     found = checkpoint_of(pipeline, files.entry.name)
+    for part in (found.unet, found.vae, *found.text_encoders):
+        part.requires_grad_(False).eval()
     found.defaults = dict(files.entry.defaults)
     found.scheduler_config |= files.entry.scheduler
     return found
@@ -273,21 +280,21 @@ def settle(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
     """Moves a model to its device and gives it the form that the plan says."""
     checkpoint.device, checkpoint.dtype = torch.device(plan.device), plan.dtype
     for encoder in checkpoint.text_encoders:
-        encoder.to(dtype=plan.dtype)
+        _to(encoder, dtype=plan.dtype)
     vae_dtype = plan.dtype
     if plan.dtype == torch.float16 and checkpoint.vae.config.get("force_upcast", False):
         vae_dtype = torch.float32  # SDXL's own VAE overflows in half precision
-    checkpoint.vae.to(dtype=vae_dtype)
+    _to(checkpoint.vae, dtype=vae_dtype)
     place(checkpoint.unet, plan, move=plan.offload == "none")
     if plan.channels_last:
-        checkpoint.vae.to(memory_format=torch.channels_last)
+        _to(checkpoint.vae, memory_format=torch.channels_last)
     if plan.vae_tiling:
         checkpoint.vae.enable_tiling()
     if plan.vae_slicing:
         checkpoint.vae.enable_slicing()
     if plan.offload == "none":
         for part in (checkpoint.vae, *checkpoint.text_encoders):
-            part.to(plan.device)
+            _to(part, device=plan.device)
     else:
         _offload(checkpoint, plan)
     return checkpoint
@@ -295,11 +302,11 @@ def settle(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
 
 def place(net: Any, plan: Plan, *, move: bool = True) -> Any:
     """A UNet or ControlNet in the plan's dtype and order, with its attention, compiled where that is asked for."""
-    net.to(dtype=plan.dtype)
+    _to(net, dtype=plan.dtype)
     if plan.channels_last:
-        net.to(memory_format=torch.channels_last)
+        _to(net, memory_format=torch.channels_last)
     if move:
-        net.to(plan.device)
+        _to(net, device=plan.device)
     choose_attention(net, plan.attention)
     if plan.compile:
         compile_blocks(net)
@@ -383,6 +390,20 @@ def _json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise Unavailable(f"{path} is missing.", help="`darkroom models pull` fetches it.") from error
     return read
+
+
+def _without_bars() -> None:
+    """A service's log is no terminal."""
+    import diffusers
+    import transformers
+
+    for library in (cast(Any, diffusers), cast(Any, transformers)):
+        library.utils.logging.disable_progress_bar()
+
+
+def _to(net: Any, **how: Any) -> None:
+    """Not diffusers' own `to`, which warns at each call of modules that do not exist."""
+    torch.nn.Module.to(net, **how)
 
 
 def _brief(error: BaseException) -> str:

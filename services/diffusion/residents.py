@@ -281,18 +281,13 @@ def _adapter_file(models: Models, part: str) -> Path:
 def missing(models: Models, entry: ModelEntry, *, safety: str = "auto") -> list[str]:
     """The entries that a model needs and whose files are not on this disk, itself included."""
     found: list[str] = []
-    place = models.place(entry)
-    if not models.shelf.present(place):
+    if not models.present(entry):
         found.append(entry.name)
     if entry.base:
         found += missing(models, models.entry(entry.base), safety=safety)
     for part in NEEDED_PARTS:
         name = entry.parts.get(part)
-        if (
-            name
-            and not (part == "safety" and safety == "off")
-            and not models.shelf.present(models.place(models.entry(name)))
-        ):
+        if name and not (part == "safety" and safety == "off") and not models.present(models.entry(name)):
             found.append(name)
     return list(dict.fromkeys(found))
 

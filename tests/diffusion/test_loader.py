@@ -16,6 +16,7 @@ from services.diffusion.checkpoint import Checkpoint
 from services.diffusion.devices import Plan
 from services.errors import Unavailable
 from services.models import ModelEntry, Models, read_catalogue
+from tests.diffusion import single_file
 from tests.diffusion.tiny import TOLERANCE, alone, apart, controlnet, pipeline, recipe, theirs, unet, vae
 
 PLAN = Plan("cpu", torch.float32, budget=10**9)
@@ -225,3 +226,46 @@ def test_the_micro_family_is_loaded_from_the_package(tmp_path: Path) -> None:
     assert checkpoint.family == "sdxl"
     assert checkpoint.defaults["width"] >= 64
     assert loader.size_of_checkpoint(checkpoint) < 64 * 2**20
+
+
+# ── one file for all ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_file_with_everything_in_it_needs_only_its_base_for_the_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The micro family's SDXL as one file: the same networks, and nobody was asked for anything."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    models = Models("sdxl", read_catalogue(), tmp_path)
+    micro = loader.load(models, "micro", PLAN)
+    single_file.write(tmp_path / "mine.safetensors", micro)
+    mine = entry("mine", base="micro", folder=str(tmp_path), single_file="mine.safetensors")
+    found = loader.load(Models("sdxl", [*read_catalogue(), mine], tmp_path), "mine", PLAN)
+    assert same(found.unet, micro.unet)
+    assert same(found.vae, micro.vae)
+    for one, other in zip(found.text_encoders, micro.text_encoders, strict=True):
+        assert same(one, other)
+    assert found.family == "sdxl"
+    assert found.zero_negative == micro.zero_negative
+    assert not any(weights.requires_grad for weights in found.unet.parameters())
+
+
+def test_so_does_stable_diffusion_1(tmp_path: Path) -> None:
+    saved(tmp_path / "tiny", "sd")
+    tiny = loaded(tmp_path)
+    single_file.write(tmp_path / "mine.safetensors", tiny)
+    mine = entry("mine", base="tiny", folder=str(tmp_path), single_file="mine.safetensors")
+    found = loaded(tmp_path, entry(), mine, name="mine")
+    assert found.family == "sd"
+    assert same(found.unet, tiny.unet)
+    assert same(found.vae, tiny.vae)
+    assert same(found.text_encoders[0], tiny.text_encoders[0])
+
+
+def test_a_single_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
+    saved(tmp_path / "tiny", "sd")
+    path = single_file.write(tmp_path / "mine.safetensors", loaded(tmp_path))
+    path.write_bytes(path.read_bytes()[:-10])
+    mine = entry("mine", base="tiny", folder=str(tmp_path), single_file="mine.safetensors")
+    error = refusal(tmp_path, entry(), mine, name="mine")
+    assert str(path) in error.detail
