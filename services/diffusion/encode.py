@@ -78,7 +78,7 @@ def _read(checkpoint: Checkpoint, sides: list[_Side]) -> list[tuple[torch.Tensor
     for at, encoder in enumerate(checkpoint.text_encoders):
         layers = int(encoder.config.num_hidden_layers)
         prompts = [side.prompts[at] for side in sides]
-        ids = torch.tensor([row for rows in prompts for row in rows.ids], device=encoder.device)
+        ids = torch.tensor([row for rows in prompts for row in rows.ids], device=checkpoint.device)
         found = encoder(ids, output_hidden_states=True)
         for place, (side, rows) in enumerate(zip(sides, prompts, strict=True)):
             if side.skipped >= layers:
