@@ -24,7 +24,7 @@ from torch import Tensor
 from services.micro import unet, world
 from services.micro.loop import Loop, keep
 
-PICTURES, BATCH, STEPS = 5000, 24, 1200
+PICTURES, BATCH, STEPS = 4000, 24, 1000
 LIMBS = (
     (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
     (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
@@ -94,7 +94,15 @@ KINDS: dict[str, tuple[Callable[[random.Random], world.Scene] | None, Callable[.
 }
 
 
-def train(work: Path, kind: str, steps: int = STEPS, pictures: int = PICTURES, lr: float = 1e-3) -> Any:
+def train(
+    work: Path,
+    kind: str,
+    steps: int = STEPS,
+    pictures: int = PICTURES,
+    lr: float = 1e-3,
+    begin: Path | None = None,
+) -> Any:
+    """Teaches the net of a kind; it begins as the UNet's copy, or where the net in the folder `begin` left off."""
     torch.manual_seed(5)
     make, hint = KINDS[kind]
     vae = AutoencoderKL.from_pretrained(str(work / "vae")).eval()
@@ -104,11 +112,14 @@ def train(work: Path, kind: str, steps: int = STEPS, pictures: int = PICTURES, l
     if make is None:
         bank = unet.banks(work)[0].plain(pictures)
     else:
-        bank = unet.fill(vae, reader, pictures, 31, world.SIDE, world.SIDE, make, plain=True)
+        bank = unet.kept(
+            work / f"bank-{kind}.pt",
+            lambda: [unet.fill(vae, reader, pictures, 31, world.SIDE, world.SIDE, make, plain=True)],
+        )[0]
     drawing = random.Random(32)
     hints = torch.from_numpy(np.stack([np.asarray(hint(scene, drawing)) for scene in bank.scenes]))
     hints = hints.permute(0, 3, 1, 2).contiguous()
-    net = build(base)
+    net = ControlNetModel.from_pretrained(str(begin)) if begin else build(base)
     loop = Loop(f"controlnet-{kind}", {"net": net}, steps, lr=lr, work=work, average=0.99)
     schedule = DDPMScheduler(**unet.SCHEDULE)
 

@@ -183,27 +183,36 @@ def fill(
     return Bank(scenes, torch.cat(latents), torch.tensor(numbers).float(), states, wholes)
 
 
-def banks(work: Path, pictures: int = PICTURES) -> list[Bank]:
-    """The UNet's own pictures, square ones first; kept in `work`, since to make them takes minutes."""
-    path = work / "banks.pt"
+def kept(path: Path, make: Callable[[], list[Bank]]) -> list[Bank]:
+    """What `make` makes, or what it made before: to draw, encode and read thousands of pictures takes minutes."""
     if path.exists():
         found: list[Bank] = torch.load(path, weights_only=False)
         return found
-    vae, reader = AutoencoderKL.from_pretrained(str(work / "vae")).eval(), Reader(work)
+    made = make()
+    torch.save(made, path)
+    return made
 
-    def make(rng: random.Random) -> world.Scene:
+
+def banks(work: Path, pictures: int = PICTURES) -> list[Bank]:
+    """The UNet's own pictures, square ones first."""
+
+    def scene(rng: random.Random) -> world.Scene:
         return world.sample(rng, person=0.25)
 
-    out = [fill(vae, reader, pictures, 21, world.SIDE, world.SIDE, make)]
-    few = max(32, pictures // 40)
-    out += [fill(vae, reader, few, 22 + i, *size, make) for i, size in enumerate(FORMATS)]
-    torch.save(out, path)
-    return out
+    def make() -> list[Bank]:
+        vae, reader = AutoencoderKL.from_pretrained(str(work / "vae")).eval(), Reader(work)
+        few = max(32, pictures // 40)
+        return [
+            fill(vae, reader, pictures, 21, world.SIDE, world.SIDE, scene),
+            *(fill(vae, reader, few, 22 + i, *size, scene) for i, size in enumerate(FORMATS)),
+        ]
+
+    return kept(work / "banks.pt", make)
 
 
 def times(rng: torch.Generator, count: int) -> Tensor:
     """Training times, denser where the noise is strong: there it is decided what the picture will show."""
-    return (1000 * torch.rand(count, generator=rng) ** 0.75).long().clamp(max=999)
+    return (1000 * torch.rand(count, generator=rng) ** 0.55).long().clamp(max=999)
 
 
 def drop(
