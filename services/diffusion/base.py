@@ -22,6 +22,7 @@ from services.diffusion.residents import Residents, first, offer
 from services.diffusion.safety import refusing
 from services.diffusion.tickets import Item
 from services.errors import BadInput, Unavailable, UnknownModel
+from services.models import ModelEntry
 from services.operations import ControlInput, Diffusion, ImageToImage, Inpaint, Lora, TextToImage
 from services.origin.parameters import parameters_text
 from services.serving import Job, Models, Result, Service
@@ -67,8 +68,9 @@ class DiffusionService(Service):
     # ── what they share ──────────────────────────────────────────────────────────────────────────────────────
 
     def settle(self, ask: Diffusion, job: Job) -> Settled:
-        refiner = None if ask.refiner is None else self._refiner(ask.refiner)
-        return settle(ask, job.seed, self.models[ask.model], refiner, self.make_map, _lora_source)
+        entry = self.models[ask.model]
+        refiner = None if ask.refiner is None else self._refiner(ask.refiner, entry)
+        return settle(ask, job.seed, entry, refiner, self.make_map, _lora_source)
 
     def pictures(self, settled: Settled, job: Job) -> Iterator[Item]:
         """What the engine tells of this request, its pictures as the caller gets them."""
@@ -93,12 +95,20 @@ class DiffusionService(Service):
             else:
                 yield item
 
-    def _refiner(self, name: str) -> str:
+    def _refiner(self, name: str, first: ModelEntry) -> str:
         try:
-            return self.models.resolve(name)
+            refiner = self.models[self.models.resolve(name)]
         except UnknownModel as error:
             error.field = "refiner"
             raise
+        if first.family.partition("-")[0] != refiner.family.partition("-")[0]:
+            raise BadInput(
+                f"{refiner.name!r} cannot go on where {first.name!r} ends: they are of the families {refiner.family} "
+                f"and {first.family}.",
+                field="refiner",
+                help="Ask for a refiner of the model's own family: GET /v1/models tells them.",
+            )
+        return refiner.name
 
 
 def _lora_source(lora: Lora, at: int) -> str:

@@ -27,15 +27,16 @@ W = TypeVar("W", bound=Waiting)
 def next_call(line: Iterable[W], most_rows: Callable[[W], int]) -> list[W]:
     """Those that step together now, of a line with the longest waiting first.
 
-    `most_rows` is asked for the leader. It leads even if it alone has more rows than that: whether a single one fits is
-    for the device to say.
+    `most_rows` is asked for the leader, when there is somebody to join it. It leads even if it alone has more rows than
+    that: whether a single one fits is for the device to say.
     """
     chosen: list[W] = []
     rows = limit = 0
     for one in line:
         if not chosen:
-            chosen, rows, limit = [one], one.rows, most_rows(one)
+            chosen, rows = [one], one.rows
         elif one.key == chosen[0].key:
+            limit = limit or most_rows(chosen[0])
             if rows + one.rows > limit:
                 break  # a smaller one behind it must not overtake it again and again
             chosen.append(one)

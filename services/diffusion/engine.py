@@ -156,8 +156,6 @@ class Engine:
             ("prepare", recipe.model, recipe.width, recipe.height),
             lambda: prepare(resident.checkpoint, recipe, encoded, index, adapters),
         )
-        if ticket.refiner is not None:
-            lane.refiner = ticket.refiner.checkpoint
         seat = Seat(ticket, ticket.prepared, lane, resident)
         ticket.seats.append(seat)
         ticket.prepared += 1
@@ -173,14 +171,14 @@ class Engine:
             ticket.refined = encode(refiner.checkpoint, ticket.recipe)
         seat.before = seat.lane.progress[0]
         seat.lane = hand_over(seat.lane, refiner.checkpoint, ticket.refined)
-        seat.resident = refiner
+        seat.resident, seat.is_refined = refiner, True
         self._place(seat)
 
     def _place(self, seat: Seat) -> None:
         """Where a picture is to wait next."""
         if not seat.lane.done:
             self._line.append(seat)
-        elif seat.lane.refiner is not None and seat.resident is not seat.ticket.refiner:
+        elif seat.ticket.refiner is not None and not seat.is_refined:
             self._handing.append(seat)
         else:
             self._leaving.append(seat)
@@ -209,6 +207,8 @@ class Engine:
                 # they keep their place; those whose step was done before it failed are none the worse
                 chosen = [seat for seat, at in zip(chosen, before, strict=True) if seat.lane.at > at]
                 gone = set(map(id, chosen))
+            elif is_out_of_memory(error) and self._freed_idle_models(error):
+                chosen, gone = [], set()  # it keeps its place, and has more room now
             else:
                 self._failed([seat.ticket for seat in chosen], error)
         self._last_step = time.perf_counter() - began
@@ -217,6 +217,16 @@ class Engine:
         for seat in moved:
             self._place(seat)
         self._tell(moved)
+
+    def _freed_idle_models(self, error: BaseException) -> bool:
+        """Lets go of the models that nobody uses; whether there were any."""
+        before = self._residents.size
+        self._residents.close()
+        freed = before - self._residents.size
+        if freed:
+            give_back(error)
+            _log.warning("One picture alone did not fit; %d MB of idle models made room", freed // 2**20)
+        return freed > 0
 
     def _rows(self, seat: Seat) -> int:
         """The most rows of a call that this one leads."""

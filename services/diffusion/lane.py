@@ -78,7 +78,6 @@ class Lane:
     controls: list[ControlLane] = field(default_factory=list)
     hole: Hole | None = None
     at: int = 0  # the index of the next timestep
-    refiner: Checkpoint | None = None  # who goes on when `at` reaches the end of `timesteps`
     extra: dict[str, Any] = field(default_factory=dict)  # what `scheduler.step` takes beside (eta, generator)
     estimate: torch.Tensor | None = None  # the finished latents, as the last step foresees them: for previews
     company: Any = None  # what `step` laid together for the lanes that went with this one the last time

@@ -35,11 +35,12 @@ class Watched(Protocol):
 class Seat:
     """One picture's place: its lane, whose model moves it, and what it did before that lane."""
 
-    __slots__ = ("before", "image", "index", "lane", "resident", "ticket")
+    __slots__ = ("before", "index", "is_refined", "lane", "resident", "ticket")
 
     def __init__(self, ticket: Ticket, index: int, lane: Lane, resident: Resident) -> None:
         self.ticket, self.index, self.lane, self.resident = ticket, index, lane, resident
-        self.before = 0  # steps that the first model did, where a refiner has taken over
+        self.is_refined = False  # a refiner has taken over
+        self.before = 0  # steps that the first model did then
 
     @property
     def key(self) -> Hashable:
@@ -58,7 +59,7 @@ class Seat:
     def progress(self) -> tuple[int, int]:
         """Steps done, of how many."""
         done, total = self.lane.progress
-        if self.ticket.refiner is not None and self.resident is not self.ticket.refiner:
+        if self.ticket.refiner is not None and not self.is_refined:
             total = max(total, self.ticket.recipe.steps)  # what the refiner will do counts from the start
         return self.before + done, self.before + total
 

@@ -183,6 +183,23 @@ def test_what_does_not_fit_alone_fails_alone(sdxl: Checkpoint) -> None:
         assert len(Asked(recipe(steps=2)).start(engine).end().pictures) == 1
 
 
+def test_idle_models_make_room_before_a_picture_alone_is_given_up(sdxl: Checkpoint) -> None:
+    with watched(sdxl.unet) as unet, running(tiny=sdxl) as (engine, held):
+        held.size = 2**30
+        unet.raises += [None, torch.OutOfMemoryError("CUDA out of memory.")]
+        asked = Asked(recipe(steps=4)).start(engine).end()
+        assert held.size == 0
+    assert differ(asked.pictures[0], alone(sdxl, asked.recipe)[0]) <= 1
+
+
+def test_a_model_can_refine_what_it_made_itself(sdxl: Checkpoint) -> None:
+    asked = recipe(steps=8, refinement=Refinement("tiny", 0.5))
+    with watched(sdxl.unet) as unet, running(tiny=sdxl) as (engine, _):
+        one = Asked(asked).start(engine).end()
+        assert len(unet.rows) == 8
+    assert differ(one.pictures[0], alone(sdxl, asked, sdxl)[0]) <= 1
+
+
 @pytest.mark.parametrize(
     "error",
     [
