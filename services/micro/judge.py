@@ -22,7 +22,7 @@ from services.micro import world
 from services.micro.loop import Loop
 
 SIDE, WIDTHS = 64, (24, 48, 96, 128)
-PICTURES, BATCH, STEPS = 16_000, 48, 1200
+PICTURES, BATCH, STEPS = 16_000, 48, 1050
 FOLDER = Path(__file__).parent / "weights" / "judge"
 
 

@@ -26,7 +26,7 @@ POINTS, NECK, NOSE = 18, 1, 0
 SIDE, CELL = 128, 4  # pixels of the longer side, and of a cell of the heat map
 SPREAD = 1.0  # cells
 NEAR = 2.5  # cells around the place where a point must be, within which its peak is looked for
-PICTURES, BATCH, STEPS = 5000, 16, 1200
+PICTURES, BATCH, STEPS = 5000, 16, 700
 FOLDER = Path(__file__).parent / "weights" / "pose"
 Person = list[tuple[float, float, float]]
 
