@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +29,8 @@ from services.diffusion.loras import Library, LoraFile
 from services.diffusion.recipe import LoraUse
 from services.errors import BadInput, Unavailable
 
-_log = logging.getLogger("darkroom.models")
+# several are what is wanted here
+warnings.filterwarnings("ignore", message="Already found a `peft_config`", category=UserWarning)
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +70,7 @@ class Switchboard:
         self._find_reference, self._load_eye = reference, image_encoder
         self._layers = loras.layers_of(checkpoint)
         self._loras: dict[str, _Lora] = {}
+        self._changed_layers: dict[str, list[Any]] = {name: [] for name in self._layers}
         self._reference: _Reference | None = None
         self._own_projection = (
             getattr(checkpoint.unet, "encoder_hid_proj", None),
@@ -206,7 +210,7 @@ class Switchboard:
 
         file = lora.file
         assert file is not None
-        with PATCHES:
+        with PATCHES, _quiet():
             try:
                 if "unet" in lora.parts:
                     StableDiffusionLoraLoaderMixin.load_lora_into_unet(
@@ -227,27 +231,28 @@ class Switchboard:
                             metadata=file.metadata,
                         )
             except BaseException:
+                self._look_for_layers()
                 self._detach(lora)
                 raise
+        self._look_for_layers()
         lora.attached, lora.file = True, None
 
-    def _weigh(self, wanted: list[tuple[_Lora, float]]) -> None:
-        """Switches each part to the LoRAs that change it."""
-        from diffusers.loaders.lora_base import set_adapters_for_text_encoder
-        from diffusers.utils import peft_utils
+    def _look_for_layers(self) -> None:
+        self._changed_layers = {name: _lora_layers(part) for name, part in self._parts().items()}
 
-        for name, part in self._parts().items():
-            if not _has_loras(part):
-                continue
+    def _weigh(self, wanted: list[tuple[_Lora, float]]) -> None:
+        """Switches each part to the LoRAs that change it.
+
+        peft's own switches also say what is to be trained, which takes as long as a step of a small network; here
+        nothing is.
+        """
+        for name, layers in self._changed_layers.items():
             here = [(lora.name, weight) for lora, weight in wanted if name in lora.parts]
-            cast(Any, peft_utils).set_adapter_layers(part, enabled=bool(here))
-            if not here:
-                continue
-            names, weights = [one for one, _ in here], [weight for _, weight in here]
-            if name == "unet":
-                part.set_adapters(names, weights)
-            else:
-                set_adapters_for_text_encoder(names, part, weights)
+            names = [one for one, _ in here]
+            for layer in layers:
+                layer._disable_adapters, layer._active_adapter = not here, names
+                for one, weight in here:
+                    layer.set_scale(one, weight)
 
     def _refer(self, scale: float | None) -> None:
         """Puts the IP-Adapter's processors in, or the model's own back."""
@@ -286,22 +291,27 @@ class Switchboard:
     def _detach(self, lora: _Lora) -> None:
         from diffusers.utils import peft_utils
 
-        for part in self._parts().values():
-            if lora.name in getattr(part, "peft_config", {}):
-                cast(Any, peft_utils).delete_adapter_layers(part, lora.name)
-                if hasattr(part, "peft_config"):
-                    part.peft_config.pop(lora.name, None)
+        for name, part in self._parts().items():
+            if lora.name not in getattr(part, "peft_config", {}):
+                continue
+            for layer in self._changed_layers[name]:
+                layer._active_adapter = []  # else peft would choose another in its place
+            cast(Any, peft_utils).delete_adapter_layers(part, lora.name)
+            if hasattr(part, "peft_config"):
+                part.peft_config.pop(lora.name, None)
 
     def _unwrap(self) -> None:
         """With no LoRA left, the model's own layers stand alone again."""
         from diffusers.utils import peft_utils
 
-        for part in self._parts().values():
-            if _has_loras(part):
-                cast(Any, peft_utils).recurse_remove_peft_layers(part)
-                if hasattr(part, "peft_config"):
-                    del part.peft_config
-                part._hf_peft_config_loaded = False
+        for name, part in self._parts().items():
+            if not self._changed_layers[name]:
+                continue
+            cast(Any, peft_utils).recurse_remove_peft_layers(part)
+            if hasattr(part, "peft_config"):
+                del part.peft_config
+            part._hf_peft_config_loaded = False
+            self._changed_layers[name] = []
 
     def _encoders(self) -> dict[str, Any]:
         names = [name for name in self._layers if name != "unet"]
@@ -311,10 +321,25 @@ class Switchboard:
         return {"unet": self.checkpoint.unet, **self._encoders()}
 
 
-def _has_loras(part: Any) -> bool:
+def _lora_layers(part: Any) -> list[Any]:
+    """The layers of a network that have others of small rank beside them."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    return any(isinstance(module, BaseTunerLayer) for module in part.modules())
+    return [module for module in part.modules() if isinstance(module, BaseTunerLayer)]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers reports each LoRA that was there before as missing from the new one."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _field(use: LoraUse, at: int) -> str:

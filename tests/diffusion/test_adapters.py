@@ -25,7 +25,7 @@ from tests.diffusion.lora_files import kohya_form, peft_form
 from tests.diffusion.tiny import TOLERANCE, apart, finished, pipeline, pixels, recipe, theirs
 from tests.diffusion.tiny import checkpoint_of as tiny_checkpoint
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Already found a .peft_config:UserWarning")
 
 
 class Bench:

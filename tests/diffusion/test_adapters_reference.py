@@ -25,8 +25,9 @@ from tests.diffusion.lora_files import ip_adapter, peft_form
 from tests.diffusion.tiny import TOLERANCE, apart, finished, picture, pipeline, pixels, recipe, theirs
 from tests.diffusion.tiny import checkpoint_of as tiny_checkpoint
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 PLAN = Plan("cpu", torch.float32, budget=10**9)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Already found a .peft_config:UserWarning")
 
 
 class Bench:

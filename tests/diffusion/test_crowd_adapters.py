@@ -17,7 +17,7 @@ from tests.diffusion.crowd import Asked, differ
 from tests.diffusion.lora_files import ip_adapter, peft_form
 from tests.diffusion.tiny import control, controlnet, picture, pipeline, recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Already found a .peft_config:UserWarning")
 
 
 @pytest.fixture(scope="module")
