@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from services.caption.clip import Clip
-from services.caption.closeup import close_up
+from services.caption.closeup import close_up, form
 from services.caption.tables import Step
 from services.micro.world import COLOURS, PERSON_POSITIONS, POSES, POSITIONS, SHAPES, SIZES, TEXTURES
 
 PERSON = "person"
 ROUNDS = 3
+# each colour once as the form's and once as the ground's, the two never alike
+FORMS = list(zip(COLOURS, [*COLOURS][3:] + [*COLOURS][:3], strict=True))
+FORMS_COUNT = 6.0  # as much as so many other views
 WIDTHS = {"fast": 4, "best": 16}  # of the rough sentences that are told more exactly
 
 
@@ -78,22 +83,36 @@ class Saying:
         return ", ".join(part for part in parts if part)
 
 
-class MicroCaptioner:
+class Lexicon:
+    """Sentences and where they lie in CLIP's space, remembered: this world has some thirty thousand of them."""
+
     def __init__(self, clip: Clip) -> None:
         self._clip = clip
+        self._known: dict[Saying, Tensor] = {}
+
+    def vectors(self, sayings: list[Saying]) -> Tensor:
+        fresh = [saying for saying in sayings if saying not in self._known]
+        if fresh:
+            self._known.update(zip(fresh, self._clip.texts([str(saying) for saying in fresh]), strict=True))
+        return torch.stack([self._known[saying] for saying in sayings])
+
+
+class MicroCaptioner:
+    def __init__(self, clip: Clip) -> None:
+        self._clip, self._lexicon = clip, Lexicon(clip)
         self._rough = [
             Saying(kind, colour, background)
             for kind, colour, background in product((*SHAPES, PERSON), COLOURS, COLOURS)
             if colour != background
         ]
-        self._rough_vectors = clip.texts([str(saying) for saying in self._rough])
+        self._lexicon.vectors(self._rough)
 
     def tell(self, image: Image.Image, mode: str, phrases: int, step: Step) -> dict[str, Any]:
         width = WIDTHS.get(mode, WIDTHS["fast"])
         total = ROUNDS + 3
         step(0, total)
-        eye = Eye(self._clip, image)
-        eye.know(self._rough, self._rough_vectors)
+        eye = Eye(self._clip, self._lexicon, image)
+        eye.weigh(self._rough)
         step(1, total)
         eye.weigh(told for saying in eye.best(width) for told in (*_exactly(saying), *_pairs(saying)))
         step(2, total)
@@ -116,20 +135,21 @@ class MicroCaptioner:
 class Eye:
     """What is known of one picture: how near each sentence that was tried is to it.
 
-    Small forms are hard to tell apart for so small a net. So each thing is looked at again, large and in the middle,
-    and a sentence counts as near as it is, on the average, to all views.
+    A net so small confuses forms, and not the same ones in every colour. So each thing is looked at again: large and
+    in the middle, and its form alone in several colours; a sentence is as near as it is, on the average, to all views.
     """
 
-    def __init__(self, clip: Clip, image: Image.Image) -> None:
-        self._clip, self._image = clip, image
+    def __init__(self, clip: Clip, lexicon: Lexicon, image: Image.Image) -> None:
+        self._clip, self._lexicon, self._image = clip, lexicon, image
         self._whole = View(clip.picture(image), lambda saying: saying)
         self._views = [self._whole]
         self._things: int | None = None  # not known until it has looked closer
 
     @property
     def found(self) -> dict[Saying, float]:
+        weight = sum(view.weight for view in self._views)
         return {
-            saying: sum(view.score(saying) for view in self._views) / len(self._views)
+            saying: sum(view.weight * view.score(saying) for view in self._views) / weight
             for saying in self._whole.scores
             if self._fits(saying)
         }
@@ -141,11 +161,7 @@ class Eye:
     def weigh(self, sayings: Iterable[Saying]) -> None:
         tried = [saying for saying in sayings if self._fits(saying)]
         for view in self._views:
-            view.weigh(self._clip, tried)
-
-    def know(self, sayings: list[Saying], vectors: Tensor) -> None:
-        """Sentences whose vectors are known already."""
-        self._whole.scores.update(zip(sayings, (vectors @ self._whole.seen).tolist(), strict=True))
+            view.weigh(self._lexicon, tried)
 
     def look_closer(self) -> None:
         """Goes nearer to the one thing, or the two, that it sees, and weighs anew what was said."""
@@ -159,9 +175,15 @@ class Eye:
         for part, told in parts:
             close = close_up(part)
             if close is not None:
-                self._views.append(View(self._clip.picture(close), told))
+                self._views += [View(self._clip.picture(close), told), *self._forms(close, told)]
         self._things = len(parts)
         self.weigh(list(self._whole.scores))
+
+    def _forms(self, close: Image.Image, told: Callable[[Saying], Saying]) -> Iterable[View]:
+        for colour, ground in FORMS:
+            seen = self._clip.picture(form(close, COLOURS[colour], COLOURS[ground]))
+            alone = partial(_form, told, colour, ground)
+            yield View(seen, alone, FORMS_COUNT / len(FORMS))
 
     def _fits(self, saying: Saying) -> bool:
         return self._things is None or self._things == (1 if saying.beside is None else 2)
@@ -170,18 +192,22 @@ class Eye:
 class View:
     """A picture, or a closer look at a part of it, and how near sentences are; `told` is what is true of this view."""
 
-    def __init__(self, seen: Tensor, told: Callable[[Saying], Saying]) -> None:
-        self.seen, self._told = seen, told
+    def __init__(self, seen: Tensor, told: Callable[[Saying], Saying], weight: float = 1.0) -> None:
+        self.seen, self._told, self.weight = seen, told, weight
         self.scores: dict[Saying, float] = {}
 
     def score(self, saying: Saying) -> float:
         return self.scores[self._told(saying)]
 
-    def weigh(self, clip: Clip, sayings: list[Saying]) -> None:
+    def weigh(self, lexicon: Lexicon, sayings: list[Saying]) -> None:
         fresh = [told for told in dict.fromkeys(map(self._told, sayings)) if told not in self.scores]
         if fresh:
-            near = clip.texts([str(saying) for saying in fresh]) @ self.seen
-            self.scores.update(zip(fresh, near.tolist(), strict=True))
+            self.scores.update(zip(fresh, (lexicon.vectors(fresh) @ self.seen).tolist(), strict=True))
+
+
+def _form(told: Callable[[Saying], Saying], colour: str, ground: str, saying: Saying) -> Saying:
+    """What is true of the form alone, in these colours."""
+    return replace(told(saying), colour=colour, background=ground, texture="plain")
 
 
 def _first(saying: Saying) -> Saying:
