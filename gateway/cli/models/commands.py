@@ -117,8 +117,8 @@ def pull(
     """Fetch models with what they need, checked by their checksums. What was interrupted goes on."""
     import asyncio
 
-    from gateway.cli.console import say
-    from gateway.cli.lock import FolderLock
+    from gateway.cli.console import Stop, say
+    from gateway.cli.lock import FolderLock, holder
     from gateway.cli.models import fetch
     from gateway.cli.models.hub import Hub
     from gateway.cli.models.shelf import written
@@ -144,6 +144,8 @@ def pull(
 
     if entries:
         held.folder.mkdir(parents=True, exist_ok=True)
+        if (other := holder(held.folder)) is not None:
+            raise Stop(f"Another `darkroom models pull` is at work here (process {other.get('pid', '?')}).")
         with FolderLock(held.folder, "a `darkroom models pull`"):
             asyncio.run(work())
     for entry in entries:

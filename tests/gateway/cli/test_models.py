@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from gateway.cli.lock import FolderLock
 from gateway.cli.main import main
 from services.models_disk import Manifest
 
@@ -330,6 +331,12 @@ def test_too_little_room_stops_before_the_first_byte_and_names_what_could_go(
 
 def test_a_file_that_the_source_lacks_is_named(darkroom: Say) -> None:
     assert "gone.safetensors" in darkroom("pull", "lost", code=1)
+
+
+def test_a_second_pull_at_the_same_time_is_told_of_the_first(darkroom: Say, models: Path) -> None:
+    models.mkdir()
+    with FolderLock(models, "another"):
+        assert "process" in darkroom("pull", "toy", code=1)
 
 
 def test_all_of_a_service_and_all_parts(darkroom: Say, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
