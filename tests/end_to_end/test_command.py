@@ -137,8 +137,10 @@ def test_operations_and_models_are_listed(darkroom: Any) -> None:
     rows = [line.split("\t") for line in darkroom("operations").stdout.decode().splitlines()]
     available = {name: state for name, _, state, _ in rows}
     assert (available["cleanup"], available["remove-background"]) == ("yes", "yes")
-    assert "caption" in available["caption"]
-    assert "telea" in darkroom("models", "list").stdout.decode()
+    assert "pix2pix" in available["sketch-to-image"]
+    models = [line.split("\t") for line in darkroom("models", "list").stdout.decode().splitlines()]
+    loaded = {name: state for name, _, _, state, *_ in models}
+    assert (loaded["telea"], loaded["micro"], loaded["sdxl-base"]) == ("yes", "yes", "no")
 
 
 def test_bench_prints_times_and_rates(darkroom: Any, here: Path) -> None:
