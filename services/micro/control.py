@@ -24,7 +24,7 @@ from torch import Tensor
 from services.micro import unet, world
 from services.micro.loop import Loop, keep
 
-PICTURES, BATCH, STEPS = 4000, 24, 1000
+PICTURES, BATCH, STEPS = 4000, 24, 800
 LIMBS = (
     (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
     (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),

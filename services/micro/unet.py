@@ -29,7 +29,7 @@ from services.micro.loop import Loop, keep
 CHANNELS = (64, 128)
 CROSS = sum(clip.WIDTHS)
 TIME_NUMBERS = 16  # features of each of the six numbers
-PICTURES, BATCH, STEPS = 16_000, 32, 3500
+PICTURES, BATCH, STEPS = 16_000, 32, 3000
 FORMATS = ((160, 96), (96, 160), (160, 160))  # width and height, one step in twenty each
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,

@@ -96,15 +96,17 @@ def test_the_clip_pair_finds_the_caption_of_a_picture() -> None:
     model: Any = CLIPModel.from_pretrained(str(family.WEIGHTS / "clip")).eval()
     from services.micro import tokens
 
-    scenes = report.named(16, 13)
+    scenes = report.named(24, 13)
+    texts = [world.caption(scene) for scene in scenes]
     words = tokens.load(family.WEIGHTS / "clip")(
-        [world.caption(scene) for scene in scenes], padding="max_length", max_length=77, return_tensors="pt"
+        texts, padding="max_length", max_length=77, return_tensors="pt"
     )
     pixels = np.stack([clip.pixels(world.draw(scene)) for scene in scenes])
     seen = clip.normal(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     with torch.no_grad():
         logits = model(input_ids=words.input_ids, pixel_values=seen).logits_per_image
-    assert float((logits.argmax(1) == torch.arange(16)).float().mean()) >= 0.9
+    found = [texts[index] for index in logits.argmax(1).tolist()]  # two pictures may have one caption
+    assert np.mean([a == b for a, b in zip(found, texts, strict=True)]) >= 0.95
 
 
 def test_the_judge_and_the_pose_detector_know_drawings(drawn_by: report.Report) -> None:
