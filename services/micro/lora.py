@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
@@ -65,7 +64,7 @@ def train(work: Path, steps: int = STEPS, lr: float = 2e-3) -> None:
 
     loop.run(loss)
     loop.averaged()
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
+    layers = get_peft_model_state_dict(model)
     StableDiffusionXLPipeline.save_lora_weights(
         str(work / "loras"),
         unet_lora_layers={key: value.to(torch.float16) for key, value in layers.items()},

@@ -18,16 +18,16 @@ from services.micro import adapter, clip, control, family, judge, lora, pose, un
 # The stage's minutes, what it needs before it, and how it is started
 Stage = tuple[int, tuple[str, ...], Callable[[Path], object]]
 STAGES: dict[str, Stage] = {
-    "vae": (15, (), vae.train),
+    "vae": (14, (), vae.train),
     "clip": (8, (), clip.train),
-    "unet": (70, ("vae", "clip"), unet.train),
-    "decoder": (15, ("vae",), vae.train_decoder),
+    "unet": (45, ("vae", "clip"), unet.train),
+    "decoder": (6, ("vae",), vae.train_decoder),
     "canny": (12, ("unet",), lambda work: control.train(work, "canny")),
-    "openpose": (12, ("unet",), lambda work: control.train(work, "openpose")),
+    "openpose": (14, ("unet",), lambda work: control.train(work, "openpose")),
     "ip-adapter": (8, ("unet",), adapter.train),
-    "lora": (5, ("unet",), lora.train),
-    "judge": (5, (), judge.train),
-    "pose": (8, (), pose.train),
+    "lora": (6, ("unet",), lora.train),
+    "judge": (4, (), judge.train),
+    "pose": (6, (), pose.train),
     "assemble": (1, (), family.assemble),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -144,3 +145,12 @@ def test_the_pipeline_loads_as_any_other_of_diffusers() -> None:
     assert pipeline.unet.dtype == pipeline.text_encoder_2.dtype == torch.float32
     assert pipeline.vae_scale_factor == 8
     assert pipeline.default_sample_size * 8 == world.SIDE
+
+
+def test_the_sample_pictures_show_what_their_names_say() -> None:
+    samples = Path(__file__).parent / "samples"
+    person, star = (Image.open(samples / name).convert("RGB") for name in ("person.png", "star.png"))
+    said = judge.answers(judge.load(), [person, star])
+    assert [world.KINDS[answer[1]] for answer in said] == ["person", "star"]
+    assert len(pose.detect(person)) == 1
+    assert pose.detect(star) == []
