@@ -431,9 +431,10 @@ def test_what_does_not_fit_into_memory_is_told_and_the_next_request_works(launch
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_processes_where_they_are_to_be_apart(start: Any) -> None:
     stack = start("gateway", "sdxl", "controlnet", apart="true")
-    stack.wait(lambda: "Darkroom is ready" in stack.said)
+    stack.wait(lambda: "Darkroom is ready" in stack.said, 200)
     assert {path.stem for path in (stack.data / "run").glob("*.json")} == {"gateway", "sdxl", "controlnet"}
     with httpx.Client(base_url=stack.url, timeout=90) as http:
         assert made(post(http, "text-to-image")).size == (SIDE, SIDE)
