@@ -141,27 +141,22 @@ class Eye:
 
     def __init__(self, clip: Clip, lexicon: Lexicon, image: Image.Image) -> None:
         self._clip, self._lexicon, self._image = clip, lexicon, image
-        self._whole = View(clip.picture(image), lambda saying: saying)
-        self._views = [self._whole]
+        self._views = [View(clip.picture(image), lambda saying: saying)]
         self._things: int | None = None  # not known until it has looked closer
-
-    @property
-    def found(self) -> dict[Saying, float]:
-        weight = sum(view.weight for view in self._views)
-        return {
-            saying: sum(view.weight * view.score(saying) for view in self._views) / weight
-            for saying in self._whole.scores
-            if self._fits(saying)
-        }
+        self.found: dict[Saying, float] = {}
 
     def best(self, count: int) -> list[Saying]:
-        found = self.found
-        return sorted(found, key=lambda saying: -found[saying])[:count]
+        return sorted(self.found, key=lambda saying: -self.found[saying])[:count]
 
     def weigh(self, sayings: Iterable[Saying]) -> None:
-        tried = [saying for saying in sayings if self._fits(saying)]
-        for view in self._views:
-            view.weigh(self._lexicon, tried)
+        fresh = [
+            saying for saying in dict.fromkeys(sayings) if saying not in self.found and self._fits(saying)
+        ]
+        if not fresh:
+            return
+        weight = sum(view.weight for view in self._views)
+        near = torch.stack([view.weight * view.near(self._lexicon, fresh) for view in self._views])
+        self.found.update(zip(fresh, (near.sum(0) / weight).tolist(), strict=True))
 
     def look_closer(self) -> None:
         """Goes nearer to the one thing, or the two, that it sees, and weighs anew what was said."""
@@ -177,7 +172,8 @@ class Eye:
             if close is not None:
                 self._views += [View(self._clip.picture(close), told), *self._forms(close, told)]
         self._things = len(parts)
-        self.weigh(list(self._whole.scores))
+        said, self.found = self.found, {}
+        self.weigh(said)
 
     def _forms(self, close: Image.Image, told: Callable[[Saying], Saying]) -> Iterable[View]:
         for colour, ground in FORMS:
@@ -190,19 +186,16 @@ class Eye:
 
 
 class View:
-    """A picture, or a closer look at a part of it, and how near sentences are; `told` is what is true of this view."""
+    """A picture, or a closer look at a part of it; `told` is what is true of this view where a sentence is true."""
 
     def __init__(self, seen: Tensor, told: Callable[[Saying], Saying], weight: float = 1.0) -> None:
-        self.seen, self._told, self.weight = seen, told, weight
-        self.scores: dict[Saying, float] = {}
+        self._seen, self._told, self.weight = seen, told, weight
 
-    def score(self, saying: Saying) -> float:
-        return self.scores[self._told(saying)]
-
-    def weigh(self, lexicon: Lexicon, sayings: list[Saying]) -> None:
-        fresh = [told for told in dict.fromkeys(map(self._told, sayings)) if told not in self.scores]
-        if fresh:
-            self.scores.update(zip(fresh, (lexicon.vectors(fresh) @ self.seen).tolist(), strict=True))
+    def near(self, lexicon: Lexicon, sayings: list[Saying]) -> Tensor:
+        """How near each sentence is."""
+        told = [self._told(saying) for saying in sayings]
+        place = {saying: at for at, saying in enumerate(dict.fromkeys(told))}
+        return (lexicon.vectors([*place]) @ self._seen)[[place[saying] for saying in told]]
 
 
 def _form(told: Callable[[Saying], Saying], colour: str, ground: str, saying: Saying) -> Saying:
