@@ -195,16 +195,21 @@ class Residents:
     def _eye(self, entry: ModelEntry) -> Any:
         """Loads the IP-Adapter's image encoder when it is first asked for."""
         part = entry.parts.get("ip-adapter")
-        return None if part is None else lambda: self._load_eye(part)
+        return None if part is None else lambda: self._load_eye(entry.name, part)
 
-    def _load_eye(self, part: str) -> Any:
+    def _load_eye(self, name: str, part: str) -> Any:
         entry = self._models.entry(part)
         named = entry.parts.get("image-encoder")
         if named is not None:
             folder = loader.part_folder(self._models, named)
         else:
             folder = self._models.place(entry) / "image_encoder"
-        return loader.image_encoder(folder, self._plan)
+        made = loader.image_encoder(folder, self._plan)
+        with self._changed:
+            if (resident := self._held.get(name)) is not None:
+                resident.size += loader.size_of(made)
+                self._shrink(0, but=name)
+        return made
 
     # ── room ────────────────────────────────────────────────────────────────────────────────────────────────
 

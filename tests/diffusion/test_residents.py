@@ -199,9 +199,11 @@ def test_the_micro_family_is_whole_from_the_start_and_unchecked(micro: Residents
     found = micro.claim("micro")
     assert sorted(found.checkpoint.controlnets) == ["canny", "openpose"]
     assert found.checkpoint.safety is None
+    before = micro.size
     adapters = found.switchboard.claim((), 0.5)
     found.switchboard.activate(adapters)
     assert found.checkpoint.image_encoder is not None
+    assert micro.size > before, "its eye is counted too"
     found.switchboard.release(adapters)
     micro.release(found)
 
