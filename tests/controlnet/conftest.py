@@ -1,0 +1,11 @@
+"""One thread for torch: two of them spin against each other where other processes are busy."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
