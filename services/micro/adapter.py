@@ -24,7 +24,7 @@ from transformers import CLIPVisionModelWithProjection
 from services.micro import clip, unet, world
 from services.micro.loop import Loop
 
-PICTURES, BATCH, STEPS = 4000, 24, 1000
+PICTURES, BATCH, STEPS = 4000, 24, 600
 TOKENS = 4
 
 

@@ -4,6 +4,7 @@ trained parameters, their running average, checkpoints to go on from, and a line
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -168,10 +169,17 @@ def keep(module: Any, folder: Path, precision: torch.dtype = torch.float32) -> N
     """Writes a module as diffusers and transformers do, in the precision asked, as safetensors."""
     module.to(precision).save_pretrained(str(folder), safe_serialization=True)
     config = folder / "config.json"
-    text = config.read_text()
-    # Else transformers would compute in the precision of the file.
-    config.write_text(text.replace('"dtype": "float16"', '"dtype": "float32"'))
+    written = json.loads(config.read_text(), object_hook=_portable)
+    config.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
     module.to(torch.float32)
+
+
+def _portable(said: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the folder that its part was loaded from, which is one machine's own."""
+    said.pop("_name_or_path", None)
+    if said.get("dtype") == "float16":  # else transformers would compute in the precision of the file
+        said["dtype"] = "float32"
+    return said
 
 
 def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -23,7 +23,7 @@ from services.micro import world
 from services.micro.loop import Loop
 
 POINTS, NECK, NOSE = 18, 1, 0
-SIDE, CELL = 128, 4  # pixels of the longer side, and of a cell of the heat map
+SIDE, CELL = 128, 4  # pixels of the shorter side (the longer has at most twice as many), and of a heat map's cell
 SPREAD = 1.0  # cells
 NEAR = 2.5  # cells around the place where a point must be, within which its peak is looked for
 PICTURES, BATCH, STEPS = 5000, 16, 700
@@ -71,7 +71,7 @@ def load(folder: Path = FOLDER) -> PoseNet:
 def detect(picture: Image.Image, model: PoseNet | None = None, *, threshold: float = 0.35) -> list[Person]:
     """The people of a picture from left to right, in its own pixels; a point not seen has confidence 0."""
     model = model or load()
-    scale = SIDE / max(picture.size)
+    scale = min(SIDE / min(picture.size), 2 * SIDE / max(picture.size))
     size = (max(8, round(picture.width * scale)), max(8, round(picture.height * scale)))
     pixels = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BOX))
     wide, high = (-(-side // 16) * 16 for side in size)

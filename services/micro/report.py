@@ -150,13 +150,12 @@ class Report:
         edges = [control.canny(world.draw(scene)) for scene in scenes]
         both = self._controlled([nets["canny"], nets["openpose"]])
         pictures = []
-        for start in range(0, count, BATCH):
-            part = slice(start, start + BATCH)
+        for index in range(count):  # diffusers takes several nets' maps for one prompt at a time
             pictures += self.pictures(
                 both,
-                texts[part],
-                5000 + start,
-                image=[edges[part], maps[part]],
+                [texts[index]],
+                5000 + index,
+                image=[edges[index], maps[index]],
                 controlnet_conditioning_scale=[0.8, 0.8],
             )
         score = np.mean([edge_f1(e, control.canny(p)) for e, p in zip(edges, pictures, strict=True)])

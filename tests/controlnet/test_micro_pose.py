@@ -24,7 +24,7 @@ def test_it_is_there_without_a_download(readers: Readers) -> None:
     assert readers.names == ["micro-pose"]
 
 
-@pytest.mark.parametrize("size", [(128, 128), (400, 260)])
+@pytest.mark.parametrize("size", [(128, 128), (400, 260), (260, 400), (512, 256)])
 def test_a_figures_points_are_found(readers: Readers, size: tuple[int, int]) -> None:
     for seed in range(5):
         person = world.sample_person(random.Random(seed), "red")

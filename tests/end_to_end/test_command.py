@@ -108,10 +108,6 @@ def test_a_refusal_names_the_field_and_what_to_do(darkroom: Any, here: Path) -> 
     assert len(said.splitlines()) == 2
 
 
-def test_an_operation_whose_service_is_not_here_says_so(darkroom: Any, here: Path) -> None:
-    assert "caption" in darkroom("run", "caption", "photo.png", code=1).stderr.decode()
-
-
 def test_a_job_is_submitted_watched_shown_and_listed(darkroom: Any, here: Path) -> None:
     job = darkroom("jobs", "submit", "remove-background", "photo.png").stdout.decode().strip()
     assert darkroom("jobs", "watch", job, "-o", "job.png").stdout == b"job.png\n"

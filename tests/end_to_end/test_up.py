@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.slow
 
@@ -173,6 +174,22 @@ def test_one_service_alone_starts_without_a_gateway(start: Any) -> None:
     assert set(notes(stack)) == {"cleanup"}
     assert not held(stack.port)
     assert stack.stop() == 0
+
+
+def test_an_operation_whose_service_is_not_here_says_so(start: Any, tmp_path: Path) -> None:
+    stack = start("gateway", "cleanup")
+    ready(stack)
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (64, 64), "red").save(photo)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("darkroom"), "run", "caption", photo],
+        env=os.environ | {"DARKROOM_URL": stack.url},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert "caption" in done.stderr
 
 
 def test_a_service_that_does_not_exist_is_named(start: Any) -> None:
