@@ -23,7 +23,7 @@ from services.micro import world
 from services.micro.loop import Loop
 
 POINTS, NECK, NOSE = 18, 1, 0
-SIDE, CELL = 128, 4  # pixels of the shorter side (the longer has at most twice as many), and of a heat map's cell
+SIDE, CELL = 128, 4  # pixels of the shorter side (the longer: up to twice as many), and of a heat map's cell
 SPREAD = 1.0  # cells
 NEAR = 2.5  # cells around the place where a point must be, within which its peak is looked for
 PICTURES, BATCH, STEPS = 5000, 16, 700
