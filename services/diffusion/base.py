@@ -7,6 +7,7 @@ Both hold the same models and the same engine; they differ in what they do with 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar
 
@@ -17,11 +18,13 @@ from services import uploads
 from services.diffusion.devices import look, plan
 from services.diffusion.engine import Engine
 from services.diffusion.geometry import Size
+from services.diffusion.loras import Library
+from services.diffusion.recipe import Recipe
 from services.diffusion.recipes import Settled, settle
 from services.diffusion.residents import Residents, first, offer
 from services.diffusion.safety import refusing
 from services.diffusion.tickets import Item
-from services.errors import BadInput, Unavailable, UnknownModel
+from services.errors import BadInput, DarkroomError, Unavailable, UnknownModel
 from services.models import ModelEntry
 from services.operations import ControlInput, Diffusion, ImageToImage, Inpaint, Lora, TextToImage
 from services.origin.parameters import parameters_text
@@ -36,6 +39,7 @@ class DiffusionService(Service):
 
     residents: Residents
     engine: Engine
+    library: Library
 
     def load(self, models: Models) -> None:
         torch.set_num_threads(self.threads)
@@ -48,6 +52,7 @@ class DiffusionService(Service):
             )
         self.residents = Residents(models, plan(settings, look(settings.device)), safety=safety)
         self.residents.release(self.residents.claim(first(models, settings.model)))
+        self.library = Library(models)
         self.engine = Engine(self.residents, settings.batch_rows)
 
     def close(self) -> None:
@@ -88,12 +93,22 @@ class DiffusionService(Service):
         index = 0
         for item in self.engine.run(settled.recipe, job):
             if isinstance(item, Result):
-                text = parameters_text(settled.recipe, index, seed=item.seed)
+                text = parameters_text(
+                    settled.recipe, index, seed=item.seed, lora_hashes=self._checksums(settled.recipe)
+                )
                 image = item.image if item.withheld else settled.answer(item.image)
                 yield replace(item, image=image, parameters="" if item.withheld else text)
                 index += 1
             else:
                 yield item
+
+    def _checksums(self, recipe: Recipe) -> dict[str, str]:
+        """Of the LoRAs that have a name here; of an upload the recipe itself has it."""
+        found = {}
+        for use in recipe.loras:
+            with suppress(DarkroomError, OSError):  # the file may have gone since it was read
+                found[use.source] = self.library.checksum(use.source)
+        return found
 
     def _refiner(self, name: str, first: ModelEntry) -> str:
         try:

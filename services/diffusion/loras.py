@@ -7,8 +7,10 @@ name and width by width, before anything of it is attached.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,6 +71,12 @@ class Library:
             return place / entry.single_file
         raise UnknownModel(f"The catalogue names no file of the LoRA {source!r}.", field=where)
 
+    def checksum(self, source: str) -> str:
+        """The SHA-256 of a name's file, by which people find a LoRA again; kept for as long as the file stays."""
+        path = self.find(source)
+        facts = path.stat()
+        return _checksum(path, facts.st_mtime_ns, facts.st_size)
+
     def entries(self) -> dict[str, ModelEntry]:
         """By name and alias: the catalogue's, and the files in `models/loras/`, which need no entry."""
         return {name: entry for entry in self._models.loras() for name in (entry.name, *entry.aliases)}
@@ -79,6 +87,12 @@ class Library:
         return (
             f"There are: {shown}." if names else "Put one into the folder models/loras, or send it as a file."
         )
+
+
+@lru_cache(maxsize=256)
+def _checksum(path: Path, changed_at: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def layers_of(checkpoint: Checkpoint) -> dict[str, Widths]:
