@@ -299,6 +299,8 @@ def crowd(under: Under) -> None:
         for _ in range(under.rounds):
             alone_waits += _waits(process.url, under.side, at_once=1)
             waits += _waits(process.url, under.side, at_once=LONG_AT_ONCE + SHORT_A_ROUND)
+        alone_waits.sort()
+        waits.sort()
         for name, found in (("one at a time", alone_waits), ("together", waits)):
             print(f"  {name:16} p50 {at(0.5, found):8.3f} s   p95 {at(0.95, found):8.3f} s")
         share = at(0.95, waits) / at(0.95, alone_waits)
