@@ -9,17 +9,26 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway.settings import Settings
+from services.settings import DiffusionSettings, HubSettings, ServiceSettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 _HEAD = """# Settings
 
 Each is read from the environment, or from a `.env` file in the folder where the gateway starts; the environment wins.
-`darkroom doctor` checks them. This page is made from `gateway/settings.py` by `python -m gateway.settings_table`.
+`darkroom doctor` checks them. This page is made from `gateway/settings.py`
+and `services/settings.py` by `python -m gateway.settings_table`.
 """
+_COLUMNS = ("| variable | value | default | what for |", "|---|---|---|---|")
+# what the services read beside what they share with the gateway; `darkroom up` hands its environment on to them
+OF_SERVICES: dict[str, type[BaseModel]] = {
+    "Every service": ServiceSettings,
+    "sdxl and controlnet": DiffusionSettings,
+    "Fetching models": HubSettings,
+}
 _SECTION = re.compile(r"\s*# ── (?P<title>.+?) ─+\s*$")
 _FIELD = re.compile(r"    (?P<name>[a-z_0-9]+): ")
 
@@ -31,11 +40,15 @@ def page(settings: type[Settings] = Settings) -> str:
         lines += [
             f"## {title[:1].upper()}{title[1:]}",
             "",
-            "| variable | value | default | what for |",
-            "|---|---|---|---|",
+            *_COLUMNS,
         ]
         lines += [_row(name, settings.model_fields[name]) for name in names]
         lines.append("")
+    told = set(settings.model_fields)
+    for title, own in OF_SERVICES.items():
+        names = [name for name in own.model_fields if name not in told]
+        told |= set(names)
+        lines += [f"## {title}", "", *_COLUMNS, *(_row(name, own.model_fields[name]) for name in names), ""]
     return "\n".join(lines)
 
 

@@ -123,9 +123,7 @@ class Models:
         """The entry of that name or alias."""
         entry = self._entries.get(self._aliases.get(name, name))
         if entry is None:
-            raise UnknownModel(
-                f"There is no model {name!r} for {self.service}. {self._names()}", field="model"
-            )
+            raise UnknownModel(f"There is no model {name!r} for this. {self._names()}", field="model")
         return entry
 
     def entry(self, name: str) -> ModelEntry:
@@ -243,7 +241,8 @@ class Models:
         return self.is_offered(entry.name)
 
     def _names(self) -> str:
-        names = f"Loaded are: {', '.join(sorted(self._loaded)) or 'none'}."
+        loaded = sorted(name for name in self._loaded if self._entries[name].kind == "model")
+        names = f"Loaded are: {', '.join(loaded) or 'none'}."
         more = sorted(self._offered - self._loaded)
         return f"{names} On disk: {', '.join(more)}." if more else names
 

@@ -21,6 +21,8 @@ from services.installed import module_of
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
+REFUSED = 2  # the exit code of a start that its settings forbid: whoever started it need not try again
+
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
@@ -32,7 +34,14 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # uvicorn raises the signal again when it has shut down
-    serve(find(module_of(asked.name)), asked.host, asked.port)
+    try:
+        bento = find(module_of(asked.name))
+    except SystemExit as refusal:
+        if not isinstance(refusal.code, str):
+            raise
+        sys.stderr.write(f"{refusal.code}\n")
+        sys.exit(REFUSED)
+    serve(bento, asked.host, asked.port)
 
 
 def find(module: str) -> Any:

@@ -23,6 +23,7 @@ from services.diffusion.recipe import Recipe
 from services.diffusion.recipes import Settled, settle
 from services.diffusion.residents import Residents, first, offer
 from services.diffusion.safety import refusing
+from services.diffusion.tags import tagged
 from services.diffusion.tickets import Item
 from services.errors import BadInput, DarkroomError, Unavailable, UnknownModel
 from services.models import ModelEntry
@@ -74,6 +75,7 @@ class DiffusionService(Service):
 
     def settle(self, ask: Diffusion, job: Job) -> Settled:
         entry = self.models[ask.model]
+        ask = tagged(ask, self.library.entries())
         refiner = None if ask.refiner is None else self._refiner(ask.refiner, entry)
         return settle(ask, job.seed, entry, refiner, self.make_map, _lora_source)
 

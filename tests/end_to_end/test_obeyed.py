@@ -109,6 +109,8 @@ def test_a_lora_does_what_it_was_trained_for_and_is_named_in_the_picture(http: h
     assert report.white(plain.convert("RGB")) < 0.01 < 0.02 < report.white(rimmed.convert("RGB"))
     assert "<lora:outlined:1>" in rimmed.info["parameters"]
     assert "Lora hashes: " in rimmed.info["parameters"]
+    told = ask(http, "text-to-image", **words | {"prompt": f"{words['prompt']} <lora:outlined:1>"})
+    assert np.array_equal(np.asarray(rimmed), np.asarray(told)), "as AUTOMATIC1111's users write it"
     again = ask(http, "text-to-image", **words)
     assert np.array_equal(np.asarray(plain), np.asarray(again)), "it left nothing behind"
 

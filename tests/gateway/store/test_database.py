@@ -142,7 +142,7 @@ async def test_after_a_restart_of_postgres_the_same_database_object_works_again(
     with pytest.raises(Unavailable):
         await _count(db)
     await asyncio.to_thread(postgres.start)
-    await db.open()  # waits until it has recovered
+    await db.open(patience=60)  # waits until it has recovered, on a busy disk too
     async with db.write() as conn:
         await conn.execute(insert(lines), _line("a"))
     assert await asyncio.gather(*(_count(db) for _ in range(8))) == [1] * 8
