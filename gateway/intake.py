@@ -16,12 +16,13 @@ import secrets
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from PIL import Image, UnidentifiedImageError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gateway.blobs import Blob, MemoryBlob, Spool
 from gateway.callers import Caller
@@ -131,12 +132,7 @@ class Intake:
 
 def validated(operation: type[Operation], form: Form, given: Mapping[str, Any]) -> Operation:
     """The operation that the form asks for; `given` are parameters that something else than the form said."""
-    fields = (
-        {name: _from_text(operation, name, value) for name, value in form.fields.items()}
-        if form.text
-        else form.fields
-    )
-    fields = {key: value for key, value in fields.items() if value is not _ABSENT}
+    fields = from_text(operation, form.fields) if form.text else dict(form.fields)
     own = operation.picture_fields()
     for name in form.files:
         if name in own:
@@ -167,30 +163,49 @@ def validated(operation: type[Operation], form: Form, given: Mapping[str, Any]) 
     return ask
 
 
-_ABSENT = object()
+def from_text(operation: type[Operation], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A form's texts as the parameters' types would have them: lists and objects from JSON, empty ones left out."""
+    found = {}
+    for name, value in fields.items():
+        field = operation.model_fields.get(name)
+        if field is None or not isinstance(value, str):
+            found[name] = value
+            continue
+        kinds = _allowed(operation, name)
+        if value == "" and (str not in kinds or field.default is None):
+            continue  # as a browser sends a field that was left empty
+        found[name] = _structured(name, value, kinds)
+    return found
 
 
-def _from_text(operation: type[Operation], name: str, value: Any) -> Any:
-    """A form's text as the parameter's type would have it: lists and objects as JSON, empty as absent."""
-    field = operation.model_fields.get(name)
-    if field is None or not isinstance(value, str):
-        return value
-    kinds = _kinds(field.annotation)
-    if value == "" and (str not in kinds or field.default is None):
-        return _ABSENT  # as a browser sends a field that was left empty
-    if kinds & {list, dict}:
-        try:
-            return parse_json(value, name)
-        except orjson.JSONDecodeError as error:
-            raise BadInput(f"{name} must be JSON text: {error}.", field=name) from error
-    return value
+def _structured(name: str, text: str, kinds: frozenset[Any]) -> Any:
+    """What the JSON says, where a list or an object is meant; where plain text may stand too, its first sign tells."""
+    objects = {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, _STRUCTURED)}
+    plain = kinds - objects - {types.NoneType}
+    if not objects or (plain and not text.lstrip().startswith(("[", "{"))):
+        return text
+    try:
+        return parse_json(text, name)
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"{name} must be JSON text: {error}.", field=name) from error
 
 
-def _kinds(annotation: Any) -> set[Any]:
+_STRUCTURED = (list, dict, tuple, set, frozenset, BaseModel)
+
+
+@cache
+def _allowed(operation: type[Operation], name: str) -> frozenset[Any]:
+    return _kinds(operation.model_fields[name].annotation)
+
+
+def _kinds(annotation: Any) -> frozenset[Any]:
+    """The types that an annotation allows, unions taken apart."""
     origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType, typing.Annotated):
-        return set().union(*(_kinds(kind) for kind in typing.get_args(annotation)))
-    return {origin or annotation}
+    if origin is typing.Annotated:
+        return _kinds(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return frozenset().union(*(_kinds(kind) for kind in typing.get_args(annotation)))
+    return frozenset([origin or annotation])
 
 
 async def look(blob: Blob, path: str, settings: Settings) -> None:

@@ -74,6 +74,10 @@ def from_validation(
         path = [str(part)[:80] for part in item["loc"] if not str(part).startswith("function-")]
         if path and path[0] in ("body", "query", "path", "header"):
             path = path[1:]
+        if about := item.get("ctx", {}).get(
+            "field"
+        ):  # where a model's own validator says it (operations.misfit)
+            path.append(str(about))
         found.append({"field": ".".join([*prefix, *path]), "detail": _sentence(item)})
     first = found[0]
     detail = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
@@ -85,7 +89,7 @@ def from_validation(
 def _sentence(item: Any) -> str:
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
-        return "is not a parameter of this operation"
+        return "is not known here"
     return message[:1].lower() + message[1:]
 
 

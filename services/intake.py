@@ -62,7 +62,8 @@ def validate(operation: type[Operation], fields: Any) -> Operation:
         return operation.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(step) for step in first["loc"])
+        about = first.get("ctx", {}).get("field")  # where a model's own validator says it (operations.misfit)
+        path = ".".join(str(step) for step in (*first["loc"], *([about] if about else [])))
         raise BadInput(f"{path or 'the parameters'}: {first['msg']}", field=path or None) from error
 
 

@@ -41,6 +41,12 @@ OPERATIONS: dict[str, type[Operation]] = {}
 _LEDGER = Path(__file__).with_name("schemas.json")
 
 
+def misfit(field: str, sentence: str, **values: Any) -> PydanticCustomError:
+    """For a model's validator to raise: parameters that do not fit together, told at `field`, of which one has to
+    be changed."""
+    return PydanticCustomError("misfit", sentence, {"field": field, **values})
+
+
 class Operation(BaseModel):
     """The base of every operation. Give a subclass `service=` to declare it, none to share fields."""
 
@@ -170,10 +176,21 @@ class Encoded(Operation):
     quality: int = Field(90, ge=1, le=100, description="For jpeg and webp; webp at 100 is lossless.")
 
 
+LAST_SEED = 2**53 - 1  # the largest that a JavaScript reader gets whole
+
+
 class Seeded(Encoded):
     seed: int | None = Field(
-        None, ge=0, le=2**53 - 1, description="The n-th picture, from 0, has seed + n; drawn if absent."
+        None, ge=0, le=LAST_SEED, description="The n-th picture, from 0, has seed + n; drawn if absent."
     )
+
+    @model_validator(mode="after")
+    def _seeds(self) -> Self:
+        if self.seed is not None and self.seed + self.count_asked() - 1 > LAST_SEED:
+            raise misfit(
+                "seed", "the last picture's seed, seed + count - 1, must not lie above {last}", last=LAST_SEED
+            )
+        return self
 
 
 class Lora(BaseModel):
@@ -188,7 +205,7 @@ class Lora(BaseModel):
     @model_validator(mode="after")
     def _one_source(self) -> Lora:
         if (self.name is None) == (self.file is None):
-            raise PydanticCustomError("one_source", "give either name or file")
+            raise misfit("name", "give either name or file")
         return self
 
 
@@ -209,7 +226,7 @@ class Reading(BaseModel):
     @model_validator(mode="after")
     def _thresholds(self) -> Self:
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise PydanticCustomError("thresholds", "low must not lie above high")
+            raise misfit("low", "low must not lie above high")
         return self
 
 
@@ -228,17 +245,18 @@ class ControlInput(Reading):
     @model_validator(mode="after")
     def _ordered(self) -> ControlInput:
         if self.start >= self.end:
-            raise PydanticCustomError("control_range", "start must lie before end")
+            raise misfit("start", "start must lie before end")
         if (self.image is None) == (self.keypoints is None):
-            raise PydanticCustomError("one_source", "send either image or keypoints")
+            raise misfit("image", "send either image or keypoints")
         if self.keypoints is not None and self.kind != "openpose":
-            raise PydanticCustomError("one_source", "keypoints are for the kind openpose")
+            raise misfit("kind", "keypoints are for the kind openpose")
         return self
 
 
 _SIZE = (
-    "if absent, the picture's own (of at most as many pixels as the model was made for), else the first control's "
-    "shape, else the model's own."
+    "if absent beside a given {other}, what keeps the shape of the picture, else of the first control, else of the "
+    "model's own size; if both are absent, the picture's own size (of at most as many pixels as the model was made "
+    "for), else the first control's shape, else the model's own size."
 )
 
 
@@ -247,8 +265,12 @@ class Diffusion(Seeded):
         max_length=10_000, description="What is to be seen.", examples=["a red circle on a blue background"]
     )
     negative_prompt: str = Field("", max_length=10_000, description="What is not to be seen.")
-    width: int | None = Field(None, ge=64, le=2048, multiple_of=8, description=f"In pixels; {_SIZE}")
-    height: int | None = Field(None, ge=64, le=2048, multiple_of=8, description=f"In pixels; {_SIZE}")
+    width: int | None = Field(
+        None, ge=64, le=2048, multiple_of=8, description=f"In pixels; {_SIZE.format(other='height')}"
+    )
+    height: int | None = Field(
+        None, ge=64, le=2048, multiple_of=8, description=f"In pixels; {_SIZE.format(other='width')}"
+    )
     steps: int | None = Field(None, ge=1, le=150, description="The model's own if absent, most often 30.")
     guidance: float | None = Field(
         None,
@@ -320,7 +342,7 @@ class Preprocess(Reading, Encoded, service="controlnet"):
     @model_validator(mode="after")
     def _one_source(self) -> Preprocess:
         if (self.image is None) == (self.keypoints is None):
-            raise PydanticCustomError("one_source", "send either image or keypoints")
+            raise misfit("image", "send either image or keypoints")
         return self
 
 

@@ -55,6 +55,14 @@ def told(http: httpx.Client, image: bytes | None = None, **fields: Any) -> tuple
     return Image.open(io.BytesIO(http.get(picture["url"]).content)), job["data"]
 
 
+def test_a_pose_goes_in_as_a_field_of_a_form(http: httpx.Client) -> None:
+    keypoints = json.dumps({"people": [{"body": BODY}], "width": 64, "height": 64})
+    form = {"kind": (None, "openpose"), "keypoints": (None, keypoints)}
+    answer = http.post("/v1/preprocess", files=form)
+    assert answer.status_code == 200, answer.text
+    assert Image.open(io.BytesIO(answer.content)).size == (64, 64)
+
+
 def test_edges_come_with_the_thresholds_that_were_found(http: httpx.Client, photo: bytes) -> None:
     map_, data = told(http, photo, kind="canny")
     pixels = np.asarray(Image.open(io.BytesIO(photo)).convert("RGB"))

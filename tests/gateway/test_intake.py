@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import pytest
 from PIL import Image
+from pydantic import BaseModel, Field
 
 from gateway.blobs import Blob, MemoryBlob
 from gateway.callers import LOCAL
@@ -16,7 +18,7 @@ from gateway.forms import Form
 from gateway.intake import Intake, draw_seed, validated
 from gateway.settings import Settings
 from services.errors import BadInput, BadPicture, TooLarge
-from services.operations import Cleanup, Operation, RemoveBackground, TextToImage
+from services.operations import Cleanup, Operation, Preprocess, RemoveBackground, TextToImage
 
 pytestmark = pytest.mark.anyio
 
@@ -131,3 +133,73 @@ async def test_a_seed_is_drawn_only_where_none_was_given() -> None:
     assert isinstance(given, TextToImage)
     assert drawn.seed is not None
     assert given.seed == 7
+
+
+POSE = json.dumps({"people": [{"body": [[1.0, 2.0, 0.9]] * 18}]})
+
+
+class Corner(BaseModel):
+    x: int
+
+
+class Varied(Operation):
+    """An operation of no service: every way in which a parameter can have a structure."""
+
+    nested: Corner = Corner(x=0)
+    maybe: list[Corner] | None = None
+    pair: tuple[int, int] = (0, 0)
+    table: dict[str, int] | None = None
+    mixed: str | list[int] = "word"
+    deep: Annotated[Annotated[Corner, Field()] | None, Field()] = None
+
+
+async def test_an_optional_object_in_a_form_is_json(intake: Intake) -> None:
+    ask, _ = await received(intake, Preprocess, form({"kind": "openpose", "keypoints": POSE}))
+    assert isinstance(ask, Preprocess)
+    assert ask.keypoints is not None
+    assert len(ask.keypoints.people) == 1
+
+
+def test_whatever_has_a_structure_is_json_in_a_form() -> None:
+    texts = {
+        "nested": '{"x": 1}',
+        "maybe": '[{"x": 2}]',
+        "pair": "[3, 4]",
+        "table": '{"a": 5}',
+        "deep": '{"x": 6}',
+    }
+    ask = validated(Varied, form({**texts, "mixed": "[7]"}), {})
+    assert ask.model_dump(exclude={"model"}) == {
+        "nested": {"x": 1}, "maybe": [{"x": 2}], "pair": (3, 4), "table": {"a": 5}, "mixed": [7], "deep": {"x": 6},
+    }  # fmt: skip
+    assert validated(Varied, form({"mixed": "a word"}), {}).model_dump()["mixed"] == "a word"
+    for name in texts:
+        with pytest.raises(BadInput, match=f"{name} must be JSON text"):
+            validated(Varied, form({name: "oops"}), {})
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields", "field"),
+    [
+        (Preprocess, {"kind": "openpose"}, "image"),
+        (Preprocess, {"keypoints": POSE, "low": "9", "high": "1"}, "low"),
+        (TextToImage, {"prompt": "x", "controls": '[{"kind": "canny"}]'}, "controls.0.image"),
+        (TextToImage, {"prompt": "x", "loras": "[{}]"}, "loras.0.name"),
+        (TextToImage, {"prompt": "x", "seed": "9007199254740991", "count": "2"}, "seed"),
+        (TextToImage, {"prompt": "x", "guidance": "nan"}, "guidance"),
+    ],
+)
+def test_parameters_that_do_not_fit_together_name_one_to_change(
+    operation: type[Operation], fields: dict[str, str], field: str
+) -> None:
+    with pytest.raises(BadInput) as caught:
+        validated(operation, form(fields), {})
+    assert caught.value.field == field
+    assert caught.value.extra["errors"][0]["field"] == field
+    assert caught.value.detail.startswith(f"{field}: ")
+
+
+def test_the_last_seed_of_all_can_be_asked_for() -> None:
+    ask = validated(TextToImage, form({"prompt": "x", "seed": "9007199254740990", "count": "2"}), {})
+    assert isinstance(ask, TextToImage)
+    assert ask.seed == 2**53 - 2
