@@ -17,6 +17,7 @@ from gateway.documents import JobDocument, JobPage, JobRequest, JobState
 from gateway.doors import sse
 from gateway.doors.deps import State, Who, arriving
 from gateway.forms import Form, parse_json
+from gateway.intake import from_text
 from gateway.jobs.ended import tell_end
 from gateway.jobs.events import parse
 from gateway.jobs.job import Job
@@ -48,7 +49,8 @@ _SUBMIT = {
                 "schema": {
                     "type": "object",
                     "required": ["operation"],
-                    "description": "`params` as JSON text; every further part is a picture, named as its parameter.",
+                    "description": "`params` as JSON text; every further part is a picture, named as its parameter, or "
+                    "a parameter as text.",
                     "properties": {
                         "operation": {"type": "string"},
                         "params": {"type": "string", "contentMediaType": "application/json"},
@@ -96,7 +98,7 @@ async def create(
             request.headers.get("content-type", ""), request.stream()
         )
     try:
-        wanted, operation = _request(form)
+        wanted, operation = requested(form)
         logs.tell(operation=operation.name(), service=operation.service)
         webhook = None
         if wanted.webhook is not None:
@@ -114,8 +116,10 @@ async def create(
     return response
 
 
-def _request(form: Form) -> tuple[JobRequest, type[Operation]]:
-    fields = dict(form.fields)
+def requested(form: Form) -> tuple[JobRequest, type[Operation]]:
+    """What is wanted; in a form the operation's parameters may stand beside `operation` as well as in `params`."""
+    fields = {name: value for name, value in form.fields.items() if name in JobRequest.model_fields}
+    beside = {name: value for name, value in form.fields.items() if name not in fields}
     if form.text and "params" in fields:
         try:
             fields["params"] = parse_json(fields["params"], "params")
@@ -130,6 +134,14 @@ def _request(form: Form) -> tuple[JobRequest, type[Operation]]:
         raise BadInput(
             f"There is no operation {wanted.operation!r}; GET /v1/operations lists them.", field="operation"
         )
+    if beside and not form.text:
+        name = next(iter(beside))
+        where = "belongs into `params`" if name in operation.model_fields else "is not known here"
+        raise BadInput(f"{name[:80]}: {where}.", field=name[:80])
+    if twice := beside.keys() & wanted.params.keys():
+        name = min(twice)
+        raise BadInput(f"{name[:80]} is given twice, in `params` and beside it.", field=name[:80])
+    wanted.params |= from_text(operation, beside)
     return wanted, operation
 
 

@@ -187,6 +187,7 @@ class Attempt:
                     answer.data,
                     answer.model,
                     timing={**answer.timing, "queued_ms": round(waited * 1000, 1)},
+                    progress=_whole(self._progress),
                 )
             )
             return
@@ -204,12 +205,14 @@ class Attempt:
         elif _may_help(error) and self.job.attempt < self.job.attempts_allowed:
             await self._put_back(error, costs_attempt=True)
         else:
-            await self._finish(Outcome("failed", error=error.problem(), model=self._answer.model))
+            await self._finish(
+                Outcome("failed", error=error.problem(), model=self._answer.model, progress=self._progress)
+            )
 
     async def _stopped(self) -> None:
         await self._forget()
         if self._verdict == "cancelled":
-            await self._finish(Outcome("cancelled", model=self._answer.model))
+            await self._finish(Outcome("cancelled", model=self._answer.model, progress=self._progress))
         elif self._verdict == "drained":
             await self._put_back(Draining("The gateway that worked on it shut down."), costs_attempt=False)
         else:
@@ -263,6 +266,13 @@ class Attempt:
                 if asyncio.get_running_loop().time() > until:
                     raise
             await asyncio.sleep(0.5)
+
+
+def _whole(progress: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Of work that is done; its last words may have been left out on the way."""
+    if progress is None or not progress["total"]:
+        return progress
+    return {**progress, "step": progress["total"]}
 
 
 def _may_help(error: DarkroomError) -> bool:

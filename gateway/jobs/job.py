@@ -106,6 +106,7 @@ class Outcome:
     model: str | None = None
     error: dict[str, Any] | None = None
     timing: dict[str, Any] | None = None
+    progress: dict[str, Any] | None = None  # how far it came, where that was told since the lease was renewed
 
 
 @dataclass(slots=True)

@@ -127,6 +127,7 @@ async def end(conn: AsyncConnection, job: Job, outcome: Outcome) -> Job:
                 data=outcome.data,
                 error=outcome.error,
                 timing=outcome.timing,
+                progress=jobs.c.progress if outcome.progress is None else outcome.progress,
                 model=outcome.model or jobs.c.model,
                 not_before=None,
                 lease_until=None,

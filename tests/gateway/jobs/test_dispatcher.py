@@ -122,6 +122,7 @@ async def test_a_job_is_carried_to_its_service_and_its_picture_is_kept(begin: Be
     assert job.state == "succeeded"
     assert (job.model, job.attempt, job.pictures[0]["bytes"], job.pictures[0]["seed"]) == ("stub", 1, 5000, 1)
     assert job.timing is not None and job.timing["queued_ms"] >= 0
+    assert job.progress == {"step": 3, "total": 3}
     assert b"a picture" in service.seen.bodies[0][1]
     kinds = [event.kind async for event in state.events.follow(job.id) if event is not None]
     assert kinds == ["accepted", "progress", "progress", "progress", "result", "done"]

@@ -364,3 +364,13 @@ async def test_many_workers_at_once_never_share_a_job(
     await asyncio.gather(*(work(where, f"w{n}") for n in range(8) for where in (queue, other)))
     assert len(claimed) == len(set(claimed)) == 100
     await check_counts(database)
+
+
+async def test_how_far_a_job_came_is_kept_at_its_end(queue: JobQueue, new: Make) -> None:
+    for told, kept in (({"step": 4, "total": 4}, {"step": 4, "total": 4}), (None, {"step": 1, "total": 4})):
+        job = await _submit(queue, new())
+        claim = await _claim(queue)
+        await queue.renew(claim, progress={"step": 1, "total": 4})
+        await queue.finish(claim, Outcome("succeeded", progress=told))
+        ended = await queue.get(job.id)
+        assert ended is not None and ended.progress == kept
