@@ -177,7 +177,9 @@ class Stream:
             raise
         if not piece:
             self._endpoint.breaker.failed()
-            raise BadUpstream("A service ended its answer in the middle of the work.")
+            raise BadUpstream(
+                "The service ended its answer in the middle of the work; the call may be repeated."
+            )
         self._endpoint.heard()
         return piece
 

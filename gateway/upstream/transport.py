@@ -141,13 +141,20 @@ class Transport:
 
 def ours(error: Exception) -> DarkroomError:
     """A foreign exception as one of the tree; raise it `from` the foreign one."""
-    words = str(error) or type(error).__name__
+    words = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
         why = getattr(getattr(error, "os_error", None), "strerror", None) or "it did not answer"
         return NoEndpoint(f"No connection to the service could be made ({why}).", retry_after=1)
     if isinstance(error, (TimeoutError, httpx.TimeoutException)):
         return DeadlineExceeded(f"The service did not answer in time: {words}.")
-    return BadUpstream(f"The connection to the service broke: {words}.")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return BadUpstream("The service ended in the middle of its answer; the call may be repeated.")
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return BadUpstream("The service hung up before it answered; the call may be repeated.")
+    if isinstance(error, OSError):
+        words = error.strerror or type(error).__name__
+        return BadUpstream(f"The connection to the service broke ({words}); the call may be repeated.")
+    return BadUpstream(f"The service's answer cannot be read: {words}.")
 
 
 class _Stream(httpx.AsyncByteStream):

@@ -1,11 +1,14 @@
 """Endpoints that break in the ways that endpoints break: who suffers, how long, and how often is it tried again."""
 
 import asyncio
+import re
 from collections import Counter
 
+import aiohttp
 import pytest
 
 from gateway.upstream import Silent
+from gateway.upstream.transport import ours
 from services.errors import AtCapacity, BadUpstream, DeadlineExceeded, NoEndpoint, SchemaMismatch
 
 pytestmark = pytest.mark.anyio
@@ -292,3 +295,32 @@ async def test_the_only_endpoint_of_a_service_keeps_its_calls_when_its_health_ch
     assert not task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_service_that_dies_in_its_answer_is_told_in_our_words(stub, upstream, run):
+    pool = (await upstream({"caption": [await stub(fail="break", steps=2)]})).pool("caption")
+    with pytest.raises(BadUpstream) as caught:
+        await run(pool)
+    assert "the call may be repeated" in caught.value.detail
+    assert not re.search("payload|Transfer|Error|400|Errno", caught.value.detail)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "words"),
+    [
+        (
+            aiohttp.ClientPayloadError(
+                "Response payload is not completed: <TransferEncodingError: 400, ...>"
+            ),
+            "middle",
+        ),
+        (aiohttp.ServerDisconnectedError(), "before it answered"),
+        (ConnectionResetError(104, "Connection reset by peer"), "(Connection reset by peer)"),
+    ],
+)
+def test_how_a_connection_ended_is_told_in_our_words(foreign: Exception, words: str):
+    error = ours(foreign)
+    assert isinstance(error, BadUpstream)
+    assert words in error.detail
+    assert error.detail.endswith("; the call may be repeated.")
+    assert not re.search("payload|Transfer|Error|400|Errno", error.detail)
