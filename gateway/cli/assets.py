@@ -20,9 +20,9 @@ def put(
 ) -> None:
     """Upload pictures; each line printed can stand for the picture in `darkroom run`."""
     from gateway.cli.console import answer
-    from gateway.client import Darkroom
+    from gateway.cli.where import darkroom_at
 
-    with Darkroom(url) as darkroom:
+    with darkroom_at(url) as darkroom:
         for file in files:
             answer(f"asset:{darkroom.assets.put(file).id}")
 
@@ -36,9 +36,9 @@ def get(
     """Fetch a picture."""
     import sys
 
-    from gateway.client import Darkroom
+    from gateway.cli.where import darkroom_at
 
-    with Darkroom(url) as darkroom:
+    with darkroom_at(url) as darkroom:
         content = darkroom.assets.get(asset.removeprefix("asset:"))
     if to in (None, "-"):
         sys.stdout.buffer.write(content)
@@ -52,9 +52,9 @@ def list_assets(
 ) -> None:
     """List kept pictures, the newest first."""
     from gateway.cli.console import table
-    from gateway.client import Darkroom
+    from gateway.cli.where import darkroom_at
 
-    with Darkroom(url) as darkroom:
+    with darkroom_at(url) as darkroom:
         found = [asset.document for asset in darkroom.assets.list(limit=limit)]
     rows = [
         [
@@ -74,8 +74,8 @@ def delete(
     assets: Annotated[list[str], typer.Argument(help="The assets' ids.", metavar="ASSET...")], url: URL = None
 ) -> None:
     """Delete pictures."""
-    from gateway.client import Darkroom
+    from gateway.cli.where import darkroom_at
 
-    with Darkroom(url) as darkroom:
+    with darkroom_at(url) as darkroom:
         for asset in assets:
             darkroom.assets.delete(asset.removeprefix("asset:"))

@@ -32,15 +32,14 @@ def run_batch(darkroom: Darkroom, given: Given, primary: Flag, typed: list[str])
     folder = Path(str(given.to))
     if folder.exists() and not folder.is_dir():
         raise Stop(f"{folder} is a file; several pictures need a folder.", USAGE)
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = sorted(_sources(typed))
+    sources = sorted(_sources(typed, given))
     if not sources:
         raise Stop(f"There is no picture in {', '.join(typed)}.", USAGE)
     _no_two_alike(sources)
     beside = {
         flag.name: _stems(flag, given) for flag in given.operation.flags if _is_folder(flag, given, primary)
     }
-    done = {path.stem for path in folder.iterdir()} if given.skip_existing else set()
+    done = {path.stem for path in folder.iterdir()} if given.skip_existing and folder.exists() else set()
     skipped = [source for source in sources if {source.stem, f"{source.stem}-1"} & done]
     failed: dict[str, str] = {}
     items = []
@@ -55,6 +54,8 @@ def run_batch(darkroom: Darkroom, given: Given, primary: Flag, typed: list[str])
             continue
         own = {name: found[source.stem] for name, found in beside.items()}
         items.append(Item(source, given.params | own | {primary.name: source}))
+    if items:  # all that was said has been looked at
+        folder.mkdir(parents=True, exist_ok=True)
     failed |= _work(darkroom, given, items, folder)
     finished = len(sources) - len(skipped) - len(failed)
     tail = f", {len(skipped)} were there already" if skipped else ""
@@ -96,7 +97,7 @@ def _one(darkroom: Darkroom, given: Given, item: Item, folder: Path) -> None:
         save.write_data(result.data, folder / f"{item.source.stem}.json")
 
 
-def _sources(typed: list[str]) -> Iterator[Path]:
+def _sources(typed: list[str], given: Given) -> Iterator[Path]:
     for name in typed:
         path = Path(name)
         if path.is_dir():
@@ -104,7 +105,9 @@ def _sources(typed: list[str]) -> Iterator[Path]:
         elif path.is_file():
             yield path
         else:
-            raise Stop(f"There is no file or folder {name!r}.", USAGE)
+            words = any(flag.name == "prompt" for flag in given.operation.flags)
+            hint = " Words are given with --prompt." if words else ""
+            raise Stop(f"There is no file or folder {name!r}.{hint}", USAGE)
 
 
 def _no_two_alike(sources: list[Path]) -> None:
@@ -124,4 +127,4 @@ def _is_folder(flag: Flag, given: Given, primary: Flag) -> bool:
 
 def _stems(flag: Flag, given: Given) -> dict[str, Path]:
     """The pictures of a folder beside the first one, such as masks, by their stem."""
-    return {path.stem: path for path in _sources([str(given.params[flag.name])])}
+    return {path.stem: path for path in _sources([str(given.params[flag.name])], given)}

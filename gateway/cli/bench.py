@@ -10,6 +10,7 @@ from typing import Any
 from gateway.cli.console import USAGE, Stop
 from gateway.cli.flags import describe
 from gateway.cli.run import picture
+from gateway.cli.where import address
 from gateway.client import AsyncDarkroom
 from services.errors import DarkroomError
 from services.operations import OPERATIONS
@@ -63,7 +64,7 @@ async def _load(
             found.times.append(time.perf_counter() - began)
             found.pictures += len(result.pictures)
 
-    async with AsyncDarkroom(url) as darkroom:
+    async with AsyncDarkroom(address(url)) as darkroom:
         began = time.perf_counter()
         await asyncio.gather(*(caller(darkroom) for _ in range(min(concurrency, calls))))
         found.seconds = time.perf_counter() - began

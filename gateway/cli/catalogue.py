@@ -14,9 +14,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 def operations(document: AsJson = False, url: URL = None) -> None:
     """List the operations, and whether each can be asked for now."""
     from gateway.cli.console import as_json, table
-    from gateway.client import Darkroom
+    from gateway.cli.where import darkroom_at
 
-    with Darkroom(url) as darkroom:
+    with darkroom_at(url) as darkroom:
         found = darkroom.operations()
     if document:
         as_json(found)

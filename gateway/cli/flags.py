@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
@@ -19,6 +20,7 @@ from gateway.cli.console import USAGE, Stop
 
 Kind = Literal["picture", "maybe-picture", "choice", "boolean", "integer", "number", "text", "json", "scalar"]
 PRIMARY = ("image", "prompt")  # the parameter that may be written without its flag
+Accept = Callable[[Any], bool]  # whether a value is understood, by a name that is not among the choices too
 _TYPES: dict[Kind, Any] = {"integer": int, "number": float, "boolean": bool}
 
 
@@ -32,6 +34,7 @@ class Flag:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    accept: Accept | None = field(default=None, compare=False)
 
     @property
     def word(self) -> str:
@@ -43,8 +46,6 @@ class Flag:
 
     def read(self, value: Any) -> Any:
         """The value that goes into the request."""
-        if isinstance(value, Enum):
-            return value.value
         if self.kind == "json":
             try:
                 return json.loads(value)
@@ -88,9 +89,18 @@ class Given:
     document: bool = field(default=False)
 
 
-def describe(name: str, summary: str, answers: str, schema: dict[str, Any]) -> Described:
+def describe(
+    name: str,
+    summary: str,
+    answers: str,
+    schema: dict[str, Any],
+    accept: Callable[[str, Any], bool] | None = None,
+) -> Described:
+    """`accept` says whether the parameter of a name takes a value."""
     required = schema.get("required", [])
     flags = [_flag(key, prop, key in required) for key, prop in schema["properties"].items()]
+    if accept is not None:
+        flags = [replace(flag, accept=partial(accept, flag.name)) for flag in flags]
     return Described(name, summary, answers, tuple(flags))
 
 
@@ -168,17 +178,62 @@ def command(
 
 
 def _parameter(flag: Flag) -> inspect.Parameter:
-    typed = _choices(flag) if flag.kind == "choice" else _TYPES.get(flag.kind, str)
+    typed = _TYPES.get(flag.kind, str)
     word = f"{flag.word}/--no-{flag.word[2:]}" if flag.kind == "boolean" else flag.word
     metavar = "FILE" if flag.kind == "picture" else "JSON" if flag.kind == "json" else None
-    option = typer.Option(
-        word, help=flag.help, min=flag.minimum, max=flag.maximum, metavar=metavar, show_default=False
-    )
+    named: dict[str, Any] = {}
+    if flag.kind == "choice":
+        # not an enumeration: the operation may know other names for what it shows
+        metavar = f"[{'|'.join(flag.choices)}]"
+        named = {"callback": _chosen(flag), "autocompletion": _completed(flag)}
+    elif flag.kind == "number":
+        metavar, named = f"FLOAT{_range(flag)}", {"parser": _number(flag)}
+    elif flag.kind == "integer":
+        named = {"min": flag.minimum, "max": flag.maximum}
+    option = typer.Option(word, help=flag.help, metavar=metavar, show_default=False, **named)
     return _keyword(flag.name, Annotated[typed | None, option], None)
 
 
-def _choices(flag: Flag) -> Any:
-    return Enum(flag.name, {choice: choice for choice in flag.choices}, type=str)
+def _chosen(flag: Flag) -> Callable[[str | None], str | None]:
+    def chosen(value: str | None) -> str | None:
+        if value is None or value in flag.choices or (flag.accept is not None and flag.accept(value)):
+            return value
+        raise typer.BadParameter(
+            f"{value!r} is not one of {', '.join(flag.choices)}.",
+        )
+
+    return chosen
+
+
+def _number(flag: Flag) -> Callable[[str], float]:
+    """Bounds alone would tell of a `nan` that it is too large."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise typer.BadParameter(f"{text!r} is not a number.")
+        low, high = flag.minimum, flag.maximum
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise typer.BadParameter(f"{text} is not in the range{_range(flag)}.")
+        return value
+
+    return number
+
+
+def _range(flag: Flag) -> str:
+    low = "" if flag.minimum is None else f"{flag.minimum:g}<="
+    high = "" if flag.maximum is None else f"<={flag.maximum:g}"
+    return f" [{low}x{high}]" if low or high else ""
+
+
+def _completed(flag: Flag) -> Callable[[str], list[str]]:
+    def completed(incomplete: str) -> list[str]:
+        return [choice for choice in flag.choices if choice.startswith(incomplete)]
+
+    return completed
 
 
 def _own(primary: Flag | None, output: list[str]) -> list[inspect.Parameter]:
@@ -222,7 +277,10 @@ def _own(primary: Flag | None, output: list[str]) -> list[inspect.Parameter]:
 URL = Annotated[
     str | None,
     typer.Option(
-        "--url", envvar="DARKROOM_URL", help="Where Darkroom is; else this machine.", show_default=False
+        "--url",
+        envvar="DARKROOM_URL",
+        help="Where Darkroom is; else this machine, as its settings say.",
+        show_default=False,
     ),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ app.add_typer(
     typer.Typer(cls=JobGroup, no_args_is_help=True), name="submit", help="Submit an operation as a job."
 )
 
+CANCEL_PATIENCE = 5.0  # seconds that `cancel` waits for the end
 JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 
 
@@ -28,9 +30,9 @@ def list_jobs(
 ) -> None:
     """List jobs, the newest first."""
     from gateway.cli.console import table
-    from gateway.client import Darkroom
+    from gateway.cli.where import darkroom_at
 
-    with Darkroom(url) as darkroom:
+    with darkroom_at(url) as darkroom:
         found = [job.document for job in darkroom.jobs(state=state, operation=operation, limit=limit)]
     rows = [
         [job["id"], job["operation"], job["state"], _steps(job["progress"]), job["created_at"]]
@@ -43,9 +45,9 @@ def list_jobs(
 def show(job: JobId, url: URL = None) -> None:
     """Print a job as JSON."""
     from gateway.cli.console import as_json
-    from gateway.client import Darkroom
+    from gateway.cli.where import darkroom_at
 
-    with Darkroom(url) as darkroom:
+    with darkroom_at(url) as darkroom:
         as_json(darkroom.job(job).document)
 
 
@@ -61,9 +63,9 @@ def watch(
     from gateway.cli.console import answer
     from gateway.cli.run import deliver
     from gateway.cli.run import watch as follow
-    from gateway.client import Darkroom
+    from gateway.cli.where import darkroom_at
 
-    with Darkroom(url) as darkroom:
+    with darkroom_at(url) as darkroom:
         result = follow(darkroom, job, quiet=False)
     if to is not None or result.data is not None:
         deliver(result, to, f"{result.operation}-{job}", document=False)
@@ -74,13 +76,22 @@ def watch(
 
 @app.command()
 def cancel(job: JobId, url: URL = None) -> None:
-    """Cancel a job."""
-    from gateway.cli.console import answer
-    from gateway.client import Darkroom
+    """Cancel a job, and wait a moment for its end: a running one stops at its next step."""
+    from gateway.cli.console import answer, say
+    from gateway.cli.where import darkroom_at
 
-    with Darkroom(url) as darkroom:
-        answer(darkroom.job(job).cancel().state)
+    with darkroom_at(url) as darkroom:
+        found = darkroom.job(job).cancel()
+        if found.state == "running":
+            say("It runs, and is being cancelled at its next step.")
+        until = time.monotonic() + CANCEL_PATIENCE
+        while found.state == "running" and time.monotonic() < until:
+            time.sleep(0.2)
+            found.refresh()
+    answer("being cancelled" if found.state == "running" else found.state)
 
 
 def _steps(progress: dict[str, int] | None) -> str:
-    return f"{progress['step']}/{progress['total']}" if progress else ""
+    if not progress:
+        return ""
+    return f"{progress['step']}/{progress['total']}" if progress.get("total") else str(progress["step"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from gateway.cli.flags import Described
+    from services.operations import Operation
 
 
 class OperationGroup(TyperGroup):
@@ -46,21 +48,35 @@ def _local(name: str) -> Described | None:
     kind = OPERATIONS.get(name)
     if kind is None:
         return None
-    return describe(name, kind.summary(), kind.answers, kind.json_schema())
+    return describe(name, kind.summary(), kind.answers, kind.json_schema(), partial(accepts, kind))
+
+
+def accepts(operation: type[Operation], name: str, value: Any) -> bool:
+    """Whether a parameter by itself takes a value: one of another spelling too, where the operation knows it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    field = operation.model_fields[name]
+    declared: Any = Annotated[field.annotation, field]
+    try:
+        TypeAdapter(declared).validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _remote(name: str) -> Described | None:
     """An operation that only the gateway knows, by an extension of its own."""
     from gateway.cli.flags import describe
-    from gateway.client import Darkroom
+    from gateway.cli.where import darkroom_at
     from services.errors import DarkroomError
 
     try:
-        with Darkroom(timeout=5) as darkroom:
+        with darkroom_at(None, timeout=5) as darkroom:
             known = {document["name"]: document for document in darkroom.operations()}
     except DarkroomError:
         return None  # the name is wrong as far as anybody can tell
     if name not in known:
         return None
     found = known[name]
-    return describe(name, found["summary"], found["answers"], found["params"])
+    # what it understands beside its choices, only the gateway knows
+    return describe(name, found["summary"], found["answers"], found["params"], lambda _name, _value: True)

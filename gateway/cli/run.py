@@ -10,6 +10,7 @@ from gateway.cli import save
 from gateway.cli.batch import run_batch
 from gateway.cli.console import USAGE, Stop, answer, as_json, err, say
 from gateway.cli.flags import Flag, Given
+from gateway.cli.where import darkroom_at
 from gateway.client import Darkroom, Result, ServerEvent
 
 STDIN = "-"
@@ -20,7 +21,7 @@ def act(given: Given) -> None:
     primary = given.operation.primary
     if primary is None and given.inputs:
         raise Stop(f"{given.operation.name} takes flags only; {given.inputs[0]!r} belongs to none.", USAGE)
-    with Darkroom(given.url) as darkroom:
+    with darkroom_at(given.url) as darkroom:
         if primary is not None and primary.picture:
             flagged = given.params.get(primary.name)
             typed = given.inputs or ([str(flagged)] if flagged is not None else [])

@@ -8,6 +8,7 @@ URI); where a colour or a picture may stand it is a path if there is such a file
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def _value(value: Any, path: str, wants: str, parts: dict[str, Part]) -> Any:
         return [_value(item, f"{path}.{at}", "text", parts) for at, item in enumerate(value)]
     if isinstance(value, Asset):
         return f"asset:{value.id}"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadInput(f"{path}: must be a number, not {value}.", field=path)  # JSON has no word for it
     if isinstance(value, str):
         is_path = wants == "path" or (wants == "maybe" and Path(value).is_file())
         if not is_path or value.startswith(REFERENCES):

@@ -113,11 +113,27 @@ def test_a_job_is_submitted_watched_shown_and_listed(darkroom: Any, here: Path) 
     assert darkroom("jobs", "watch", job, "-o", "job.png").stdout == b"job.png\n"
     shown = json.loads(darkroom("jobs", "show", job).stdout)
     assert (shown["id"], shown["state"]) == (job, "succeeded")
+    assert shown["progress"] is None or shown["progress"]["step"] == shown["progress"]["total"]
     assert job in darkroom("jobs", "list", "--state", "succeeded").stdout.decode()
     assert "nothing left to cancel" in darkroom("jobs", "cancel", job, code=1).stderr.decode()
     assert (
         darkroom("run", "remove-background", "photo.png", "--as-job", "-o", "two.png").stdout == b"two.png\n"
     )
+
+
+def test_a_job_is_cancelled_and_its_end_is_told(darkroom: Any, here: Path) -> None:
+    words = (
+        "text-to-image",
+        "a red circle",
+        "--steps",
+        "150",
+        "--count",
+        "16",
+        "--sampler",
+        "DPM++ 2M Karras",
+    )
+    job = darkroom("jobs", "submit", *words).stdout.decode().strip()
+    assert darkroom("jobs", "cancel", job).stdout.decode().strip() in ("cancelled", "being cancelled")
 
 
 def test_assets_go_up_stand_for_pictures_and_go_away(darkroom: Any, here: Path) -> None:

@@ -90,11 +90,11 @@ def _where(on_disk: bool | None, size: int, written: Any) -> str:
 
 def _running(url: str | None) -> list[dict[str, Any]]:
     """The models of a running gateway; none where no address was given and none runs here."""
-    from gateway.client import Darkroom
+    from gateway.cli.where import darkroom_at
     from services.errors import DarkroomError
 
     try:
-        with Darkroom(url) as darkroom:
+        with darkroom_at(url) as darkroom:
             return darkroom.models()
     except DarkroomError:
         if url:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ from typer.testing import CliRunner
 
 from gateway.cli.console import Stop
 from gateway.cli.flags import Given, command, describe
+from gateway.cli.operations import accepts
 from services.operations import OPERATIONS
 
 
 def described(name: str) -> Any:
     kind = OPERATIONS[name]
-    return describe(name, kind.summary(), kind.answers, kind.json_schema())
+    return describe(name, kind.summary(), kind.answers, kind.json_schema(), partial(accepts, kind))
 
 
 def typed(name: str, *words: str) -> Given:
@@ -90,3 +92,25 @@ def test_broken_json_names_its_flag() -> None:
 def test_a_picture_is_not_given_twice() -> None:
     with pytest.raises(Stop, match="Give image once"):
         typed("cleanup", "a.png", "--image", "b.png")
+
+
+@pytest.mark.parametrize("name", ["DPM++ 2M Karras", "Euler a", "dpmpp_2m", "euler-a"])
+def test_a_name_that_the_operation_understands_is_a_choice_too(name: str) -> None:
+    assert typed("text-to-image", "x", "--sampler", name).params["sampler"] == name
+
+
+def test_the_help_shows_the_names_proper() -> None:
+    app = typer.Typer(rich_markup_mode=None)
+    app.command()(command(described("text-to-image"), lambda _: None))
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "400"}).output
+    assert "[ddim|dpm++-2m|dpm++-2m-karras|" in shown
+
+
+def test_of_an_operation_that_only_the_gateway_knows_the_gateway_judges_the_names() -> None:
+    kind = OPERATIONS["text-to-image"]
+    acted: list[Given] = []
+    app = typer.Typer()
+    remote = describe("remote", kind.summary(), kind.answers, kind.json_schema(), lambda _name, _value: True)
+    app.command()(command(remote, acted.append))
+    assert CliRunner().invoke(app, ["x", "--sampler", "Whatever"]).exit_code == 0
+    assert acted[0].params["sampler"] == "Whatever"

@@ -20,12 +20,13 @@ DARKROOM = Path(sys.executable).with_name("darkroom")
 PAGE = Path(__file__).parents[3] / "docs" / "command.md"
 
 
-def darkroom(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def darkroom(*words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [DARKROOM, *words],
         capture_output=True,
         text=True,
         timeout=30,
+        cwd=cwd,
         env=os.environ | env,
         stdin=subprocess.DEVNULL,
     )
@@ -76,6 +77,33 @@ def test_a_wrong_use_is_one_sentence_and_exit_code_two(words: list[str], sentenc
     assert result.returncode == 2
     assert sentence in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_without_an_address_the_settings_say_where_the_gateway_is() -> None:
+    result = darkroom("operations", DARKROOM_URL="", DARKROOM_PORT="9", DARKROOM_ROOT_PATH="/pictures")
+    assert result.returncode == 1
+    assert "http://127.0.0.1:9/pictures" in result.stderr
+
+
+def test_nothing_is_made_of_a_request_that_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "circle.png").write_bytes(b"a picture")
+    for operation, words in {
+        "inpaint": ["circle.png", "words", "--mask", "circle.png"],
+        "cleanup": ["circle.png", "other.png", "--mask", "circle.png"],
+        "remove-background": [".", "nowhere"],
+    }.items():
+        said = darkroom("run", operation, *words, "-o", "made.png", cwd=tmp_path)
+        assert said.returncode == 2, said.stderr
+        assert ("Words are given with --prompt." in said.stderr) is (operation == "inpaint")
+        assert [path.name for path in tmp_path.iterdir()] == ["circle.png"]
+
+
+def test_a_number_that_is_none_is_refused_as_usage() -> None:
+    said = darkroom("run", "text-to-image", "x", "--guidance", "nan", DARKROOM_URL="http://127.0.0.1:9")
+    assert said.returncode == 2
+    assert "Invalid value for '--guidance': 'nan' is not a number." in " ".join(said.stderr.split())
+    said = darkroom("run", "text-to-image", "--loras", '[{"name": "ink", "weight": NaN}]', "--prompt", "x")
+    assert (said.returncode, said.stderr.splitlines()[0]) == (2, "loras.0.weight: must be a number, not nan.")
 
 
 def test_keys_are_made_listed_and_revoked_on_the_local_database(tmp_path: Path) -> None:
