@@ -40,13 +40,93 @@ function problem(output, document_) {
   output.replaceChildren(box);
 }
 
+// ── lists of objects: rows made from the list's template ──
+
+function addRow(list) {
+  const row = list.querySelector("template").content.cloneNode(true).firstElementChild;
+  list.querySelector(":scope > .add").before(row);
+  renumber(list);
+  return row;
+}
+
+const rowsOf = (list) => [...list.querySelectorAll(":scope > .row")];
+
+function renumber(list) {
+  const rows = rowsOf(list);
+  rows.forEach((row, at) => {
+    const name = `${list.dataset.list} ${at + 1}`;
+    row.querySelector("legend").textContent = name;
+    row.querySelector(".remove").setAttribute("aria-label", `Remove ${name}`);
+    row.querySelector(".remove").hidden = rows.length <= Number(list.dataset.least);
+  });
+  list.querySelector(":scope > .add").hidden = rows.length >= Number(list.dataset.most || Infinity);
+}
+
+// What a row's inputs say, as the list's object; a file becomes a part of the form that the object names.
+function rowValue(row, path, form) {
+  const found = {};
+  for (const input of row.querySelectorAll("[data-field]")) {
+    const { field, kind } = input.dataset;
+    if (kind === "file") {
+      if (!input.files.length) continue;
+      form.append(`${path}.${field}`, input.files[0]);
+      found[field] = `part:${path}.${field}`;
+    } else if (input.value !== "") {
+      found[field] = valueOf(input.value, kind, `${path}.${field}`);
+    }
+  }
+  return found;
+}
+
+function valueOf(text, kind, path) {
+  if (kind === "boolean") return text === "true";
+  if (kind === "number") return Number.isFinite(Number(text)) ? Number(text) : text; // the gateway says what is wrong
+  if (kind !== "json") return text;
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw Object.assign(new Error(`${path}: ${error.message}`), { title: "This is not JSON", help: "Correct the field that is named." });
+  }
+}
+
+for (const list of document.querySelectorAll("[data-list]")) {
+  for (let at = 0; at < Number(list.dataset.least); at++) addRow(list);
+  list.addEventListener("click", ({ target }) => {
+    if (target.matches(".add")) addRow(list).querySelector("[data-field]").focus();
+    if (!target.matches(".remove")) return;
+    target.closest(".row").remove();
+    renumber(list);
+    list.querySelector(":scope > .add").focus();
+  });
+}
+
+function filledIn(form) {
+  const fields = new FormData(form);
+  for (const [name, value] of [...fields]) {
+    // of a text and a file that share a name, the one that was given
+    if (value === "" || (value instanceof File && !value.name)) {
+      const given = fields.getAll(name).filter((one) => one !== "" && !(one instanceof File && !one.name));
+      fields.delete(name);
+      for (const one of given) fields.append(name, one);
+    }
+  }
+  for (const list of form.querySelectorAll("[data-list]")) {
+    const name = list.dataset.list;
+    const rows = rowsOf(list).map((row, at) => rowValue(row, `${name}.${at}`, fields));
+    if (rows.length) fields.set(name, JSON.stringify(rows));
+  }
+  return fields;
+}
+
 async function run(form) {
   const output = form.nextElementSibling;
   const bar = form.querySelector("progress");
-  const button = form.querySelector("button");
-  const fields = new FormData(form);
-  for (const [name, value] of [...fields]) {
-    if (value === "" || (value instanceof File && !value.name)) fields.delete(name);
+  const button = form.querySelector("button:not([type])");
+  let fields;
+  try {
+    fields = filledIn(form);
+  } catch (error) {
+    return problem(output, { title: error.title ?? "The form cannot be read", detail: error.message, help: error.help ?? "" });
   }
   button.disabled = true;
   bar.hidden = false;
