@@ -56,11 +56,11 @@ def told(http: httpx.Client, image: bytes | None = None, **fields: Any) -> tuple
 
 
 def test_a_pose_goes_in_as_a_field_of_a_form(http: httpx.Client) -> None:
-    keypoints = json.dumps({"people": [{"body": BODY}], "width": 64, "height": 64})
+    keypoints = json.dumps({"people": [{"body": BODY}], "width": 128, "height": 128})
     form = {"kind": (None, "openpose"), "keypoints": (None, keypoints)}
     answer = http.post("/v1/preprocess", files=form)
     assert answer.status_code == 200, answer.text
-    assert Image.open(io.BytesIO(answer.content)).size == (64, 64)
+    assert Image.open(io.BytesIO(answer.content)).size == (128, 128)
 
 
 def test_edges_come_with_the_thresholds_that_were_found(http: httpx.Client, photo: bytes) -> None:
@@ -159,3 +159,12 @@ def test_a_figures_points_are_found(http: httpx.Client, seed: int) -> None:
     assert map_.size == image.size
     again, _ = told(http, kind="openpose", keypoints=data["keypoints"])
     assert np.array_equal(np.asarray(again), np.asarray(map_))
+
+
+def test_a_job_is_asked_for_with_the_fields_of_the_operations_own_form(http: httpx.Client) -> None:
+    keypoints = json.dumps({"people": [{"body": BODY}], "width": 128, "height": 128})
+    form = {"operation": (None, "preprocess"), "kind": (None, "openpose"), "keypoints": (None, keypoints)}
+    answer = http.post("/v1/jobs", files=form)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["params"]["kind"] == "openpose"
+    http.delete(answer.headers["location"])
