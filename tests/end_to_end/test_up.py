@@ -195,7 +195,7 @@ def test_an_operation_whose_service_is_not_here_says_so(start: Any, tmp_path: Pa
 def test_a_service_that_does_not_exist_is_named(start: Any) -> None:
     stack = start("clean-up")
     assert stack.process.wait(20) == 2
-    assert "There is no service 'clean-up'; these exist: cleanup, rmbg" in stack.said
+    assert "There is no service 'clean-up'; these exist: caption, cleanup, controlnet, " in stack.said
 
 
 @pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["terminal", "program"])
