@@ -76,7 +76,7 @@ class Front:
 
 
 class _Answer:
-    """Knows whether an answer has begun; puts the key's standing on it, and how to cache it where the door says nothing."""
+    """Knows whether an answer has begun; adds the key's standing, and how to cache it where the door says nothing."""
 
     __slots__ = ("_send", "begun", "more")
 
