@@ -46,7 +46,13 @@ def test_an_any_holds_the_signatures() -> None:
 
 
 def test_the_services_have_the_methods_of_tensorflow_serving() -> None:
-    assert set(service(PREDICTION)) == {"Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata"}
+    assert set(service(PREDICTION)) == {
+        "Predict",
+        "Classify",
+        "Regress",
+        "MultiInference",
+        "GetModelMetadata",
+    }
     assert set(service(MODEL)) == {"GetModelStatus", "HandleReloadConfigRequest"}
 
 
@@ -63,9 +69,7 @@ def test_tensorflow_is_not_imported() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    find_spec("tensorflow_serving") is None, reason="tensorflow-serving-api is not installed"
-)
+@pytest.mark.skipif(find_spec("tensorflow_serving") is None, reason="tensorflow-serving-api is not installed")
 @pytest.mark.parametrize("imports", [(OURS, THEIRS), (THEIRS, OURS)], ids=["ours-first", "theirs-first"])
 def test_ours_and_theirs_live_in_one_process_in_either_order(imports: tuple[str, str]) -> None:
     run("\n".join([*imports, EXCHANGE]))

@@ -1,9 +1,11 @@
-"""TensorFlow Serving's messages and services, without TensorFlow: `from tf_serving.stubs import PredictRequest, TensorProto`.
+"""TensorFlow Serving's messages and services, without TensorFlow: `from tf_serving.stubs import
+PredictRequest, TensorProto`.
 
-They are read from `descriptors.binpb` (`make.py` makes it) into a pool of their own, so that they stand beside any TensorFlow and any
-`tensorflow-serving-api` in one process: the pool that all share refuses a second file of one name where the two differ, which versions
-do. On the wire they are the same; a message of TensorFlow's classes is taken over by `ParseFromString(theirs.SerializeToString())`.
-No code is generated: `services.py` reads the services' methods from here too.
+They are read from `descriptors.binpb` (`make.py` makes it) into a pool of their own, so that they stand
+beside any TensorFlow and any `tensorflow-serving-api` in one process: the pool that all share refuses a
+second file of one name where the two differ, which versions do. On the wire they are the same; a message of
+TensorFlow's classes is taken over by `ParseFromString(theirs.SerializeToString())`. No code is generated:
+`services.py` reads the services' methods from here too.
 """
 
 from __future__ import annotations

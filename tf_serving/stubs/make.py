@@ -1,19 +1,19 @@
 """Makes the two files that `tf_serving.stubs` is read from: `python tf_serving/stubs/make.py`.
 
-In go the generated modules of `tensorflow-serving-api` (and of the TensorFlow that it needs), out come `descriptors.binpb`, the set of
-their files' descriptors, and `__init__.pyi`, the types of the messages. Two messages of the server's configuration are in no package
-on PyPI: their fields are written down here as tensorflow_serving/servables/tensorflow/session_bundle_config.proto and
+In go the generated modules of `tensorflow-serving-api` (and of the TensorFlow that it needs), out come
+`descriptors.binpb`, the set of their files' descriptors, and `__init__.pyi`, the types of the messages. Two
+messages of the server's configuration are in no package on PyPI: their fields are written down here as
+tensorflow_serving/servables/tensorflow/session_bundle_config.proto and
 tensorflow_serving/config/monitoring_config.proto number them.
 """
 
 from __future__ import annotations
 
 import importlib
-import keyword
 from collections.abc import Iterator
 from pathlib import Path
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
@@ -28,6 +28,37 @@ BATCHING = (
     ("max_enqueued_batches", 3, INT64),
     ("num_batch_threads", 4, INT64),
     ("thread_pool_name", 5, STRING),
+)
+GOOGLE = {
+    "google/protobuf/any.proto": "any_pb2",
+    "google/protobuf/wrappers.proto": "wrappers_pb2",
+    "google/protobuf/timestamp.proto": "timestamp_pb2",
+}
+TYPED = {f"tensorflow/core/framework/{name}.proto" for name in ("tensor", "tensor_shape", "types")} | {
+    "tensorflow/core/protobuf/meta_graph.proto"
+}
+HEAD = (
+    '"""Made by `make.py`: the types of what `__init__.py` reads from `descriptors.binpb`."""',
+    "",
+    "# ruff: noqa",
+    "from collections.abc import Mapping",
+    "from typing import Any, ClassVar",
+    "",
+    "from google.protobuf import any_pb2, wrappers_pb2",
+    "from google.protobuf.descriptor_pool import DescriptorPool",
+    "from google.protobuf.internal.containers import (",
+    "    MessageMap,",
+    "    RepeatedCompositeFieldContainer,",
+    "    RepeatedScalarFieldContainer,",
+    "    ScalarMap,",
+    ")",
+    "from google.protobuf.message import Message",
+    "",
+    "pool: DescriptorPool",
+    "",
+    "def message(full_name: str) -> type[Any]: ...",
+    "def service(full_name: str) -> Mapping[str, tuple[type[Any], type[Any]]]: ...",
+    "",
 )
 _PLAIN = {
     FieldDescriptor.TYPE_BOOL: "bool",
@@ -90,9 +121,7 @@ def monitoring() -> FileDescriptorProto:
         ("enable", 1, FieldDescriptorProto.TYPE_BOOL),
         ("path", 2, FieldDescriptorProto.TYPE_STRING),
     ):
-        prometheus.field.add(
-            name=name, number=number, type=kind, label=FieldDescriptorProto.LABEL_OPTIONAL
-        )
+        prometheus.field.add(name=name, number=number, type=kind, label=FieldDescriptorProto.LABEL_OPTIONAL)
     file.message_type.add(name="MonitoringConfig").field.add(
         name="prometheus_config",
         number=1,
@@ -104,26 +133,15 @@ def monitoring() -> FileDescriptorProto:
 
 
 def typed(files: FileDescriptorSet) -> str:
-    """The `.pyi` of all messages, flat at the top as `tf_serving.stubs` shows them."""
+    """The `.pyi`: TensorFlow Serving's messages and the few of TensorFlow that they are made of."""
     pool = DescriptorPool()
-    lines = [
-        '"""Made by `python tf_serving/stubs/make.py`: the types of what `__init__.py` reads from `descriptors.binpb`."""',
-        "",
-        "from collections.abc import Mapping",
-        "from typing import Any, ClassVar",
-        "",
-        "from google.protobuf.descriptor_pool import DescriptorPool",
-        "from google.protobuf.internal.containers import MessageMap, RepeatedCompositeFieldContainer, RepeatedScalarFieldContainer, ScalarMap",
-        "from google.protobuf.message import Message",
-        "",
-        "pool: DescriptorPool",
-        "def message(full_name: str) -> type[Message]: ...",
-        "def service(full_name: str) -> Mapping[str, tuple[type[Message], type[Message]]]: ...",
-    ]
     for proto in files.file:
         pool.Add(proto)
+    lines = list(HEAD)
     for proto in files.file:
         file = pool.FindFileByName(proto.name)
+        if not _is_typed(proto.name):
+            continue
         for enum in file.enum_types_by_name.values():
             lines += [f"{value.name}: int" for value in enum.values]
         for found in file.message_types_by_name.values():
@@ -131,62 +149,52 @@ def typed(files: FileDescriptorSet) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _is_typed(file: str) -> bool:
+    return file.startswith("tensorflow_serving/") or file in TYPED
+
+
 def _message(found: Descriptor, indent: str) -> Iterator[str]:
     yield f"{indent}class {found.name}(Message):"
     inner = indent + "    "
     for enum in found.enum_types:
-        yield from _enum(enum, inner)
+        for value in enum.values:
+            yield f"{inner}{value.name}: ClassVar[int]"
     for nested in found.nested_types:
         if not nested.GetOptions().map_entry:
             yield from _message(nested, inner)
-    arguments = []
     for field in found.fields:
-        if keyword.iskeyword(field.name):
-            continue
-        kind, given = _kinds(field)
+        kind = _kind(field)
         # a message or container is changed in place, and only a plain value can be set
-        if given == kind:
+        if field.message_type is None and not field.is_repeated:
             yield f"{inner}{field.name}: {kind}"
         else:
             yield f"{inner}@property"
             yield f"{inner}def {field.name}(self) -> {kind}: ..."
-        arguments.append(f"{field.name}: {given} | None = ...")
-    if arguments:
-        yield f"{inner}def __init__(self, *, {', '.join(arguments)}) -> None: ..."
-    else:
-        yield f"{inner}def __init__(self) -> None: ..."
+    yield f"{inner}def __init__(self, **fields: Any) -> None: ..."
 
 
-def _enum(enum: EnumDescriptor, indent: str) -> Iterator[str]:
-    for value in enum.values:
-        yield f"{indent}{value.name}: ClassVar[int]"
-
-
-def _kinds(field: FieldDescriptor) -> tuple[str, str]:
-    """How the field reads, and what the constructor takes for it."""
+def _kind(field: FieldDescriptor) -> str:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
         container = "MessageMap" if value.message_type is not None else "ScalarMap"
-        inside = f"{_single(key)}, {_single(value)}"
-        return f"{container}[{inside}]", f"Mapping[{inside}]"
-    one = _single(field)
-    if field.is_repeated:
-        container = (
-            "RepeatedCompositeFieldContainer"
-            if field.message_type is not None
-            else "RepeatedScalarFieldContainer"
-        )
-        return f"{container}[{one}]", "Any"
-    return one, f"{one} | Mapping[str, Any]" if field.message_type is not None else one
+        return f"{container}[{_single(key)}, {_single(value)}]"
+    if not field.is_repeated:
+        return _single(field)
+    shape = "RepeatedCompositeFieldContainer" if field.message_type else "RepeatedScalarFieldContainer"
+    return f"{shape}[{_single(field)}]"
 
 
 def _single(field: FieldDescriptor) -> str:
-    if field.message_type is None:
+    found = field.message_type
+    if found is None:
         return _PLAIN.get(field.type, "int")
-    path, at = [field.message_type.name], field.message_type.containing_type
-    while at is not None:
-        path.insert(0, at.name)
-        at = at.containing_type
+    if found.file.name in GOOGLE:
+        return f"{GOOGLE[found.file.name]}.{found.name}"
+    if not _is_typed(found.file.name):
+        return "Any"
+    path = [found.name]
+    while (found := found.containing_type) is not None:
+        path.insert(0, found.name)
     return ".".join(path)
 
 

@@ -1,6 +1,8 @@
-"""The two gRPC services: `Stub(channel, PREDICTION).Predict(request, timeout=5)` calls, `handlers(MODEL, implementation)` answers.
+"""The two gRPC services: `Stub(channel, PREDICTION).Predict(request, timeout=5)` calls, `handlers(MODEL,
+implementation)` answers.
 
-A stub is for one channel, of `grpc.aio` or of plain `grpc`; an implementation is any object with coroutines of the methods' names.
+A stub is for one channel, of `grpc.aio` or of plain `grpc`; an implementation is any object with coroutines
+of the methods' names.
 """
 
 from __future__ import annotations
