@@ -71,28 +71,21 @@ def _service(name: str, shown: str, address: str, settings: Settings) -> Spec:
 def _tensorflow_serving(name: str, module: str, settings: Settings) -> Spec:
     """The embedded TensorFlow Serving: gRPC for the gateway, and REST beside it, which is asked whether it is ready."""
     port, rest, model = free_port(), free_port(), settings.pix2pix_models[0]
-    command = [
-        sys.executable,
-        "-m",
-        module,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--rest_api_port",
-        str(rest),
-    ]
     folder = Path(str(files("tf_serving")))
-    command += ["--enable_batching", f"--batching_parameters_file={folder / 'config' / 'batching.config'}"]
-    if settings.pix2pix_config is not None:
-        command.append(f"--model_config_file={settings.pix2pix_config.absolute()}")
-    elif (folder / "models" / model).is_dir():
-        command += [f"--model_name={model}", f"--model_base_path={folder / 'models' / model}"]
-    else:
-        raise Stop(
-            f"The model {model!r} of DARKROOM_PIX2PIX_MODELS is no part of Darkroom: name the model_config_file that "
-            "says where it is with DARKROOM_PIX2PIX_CONFIG."
-        )
+    flags: dict[str, object] = {
+        "host": "127.0.0.1",
+        "port": port,
+        "rest_api_port": rest,
+        "model_config_file": _model_config(settings, folder),
+        "model_config_file_poll_wait_seconds": 2,
+        "enable_batching": True,
+        "batching_parameters_file": folder / "config" / "batching.config",
+        "allow_version_labels_for_unavailable_models": True,  # none is available when the labels are first read
+        "max_pixels": settings.max_pixels,
+        "max_message_bytes": settings.max_picture_bytes + 2**20,
+        "drain_seconds": int(settings.drain),
+        "end_with_parent": True,
+    }
 
     def ready() -> str | None:
         status, document = get(f"http://127.0.0.1:{rest}", f"/v1/models/{model}")
@@ -105,10 +98,21 @@ def _tensorflow_serving(name: str, module: str, settings: Settings) -> Spec:
         faults = [version.get("status", {}).get("error_message") for version in versions]
         return next((str(fault) for fault in faults if fault), f"{model} is loading")
 
+    command = (sys.executable, "-m", module, *(f"--{flag}={value}" for flag, value in flags.items()))
     environment = _environment(settings) | _threads()
-    return Spec(
-        name, tuple(command), environment, f"grpc://127.0.0.1:{port}", ready, grace=settings.drain + 5
-    )
+    return Spec(name, command, environment, f"grpc://127.0.0.1:{port}", ready, grace=settings.drain + 5)
+
+
+def _model_config(settings: Settings, folder: Path) -> Path:
+    config, model = settings.pix2pix_config, settings.pix2pix_models[0]
+    if config is None and not (folder / "models" / model).is_dir():
+        raise Stop(
+            f"The model {model!r} of DARKROOM_PIX2PIX_MODELS is no part of Darkroom: name the model_config_file that "
+            "says where it is with DARKROOM_PIX2PIX_CONFIG."
+        )
+    if config is not None and not config.is_file():
+        raise Stop(f"DARKROOM_PIX2PIX_CONFIG names {config}, which is no file.")
+    return folder / "config" / "embedded.config" if config is None else config.absolute()
 
 
 def _gateway(settings: Settings, services: dict[str, list[str]]) -> Spec:
