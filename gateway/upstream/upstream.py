@@ -15,7 +15,6 @@ from gateway.upstream.observe import Observer, Silent
 from gateway.upstream.pool import Pool
 from gateway.upstream.resolve import Origin, Resolve, read_origins, system_resolver
 from gateway.upstream.status import ServiceStatus
-from gateway.upstream.tfserving import PredictCarrier
 from gateway.upstream.transport import Transport
 from services.errors import NotConfigured
 
@@ -98,6 +97,9 @@ class Upstream:
 
     def _carrier(self, origins: list[Origin], checking: Transport) -> Carrier:
         if any(origin.scheme == "grpc" for origin in origins):
+            # Pillow's and gRPC's part of the memory is for those who use it
+            from gateway.upstream.tfserving import PredictCarrier
+
             return PredictCarrier(self._settings)
         timeout = self._settings.connect_timeout
         return FrameCarrier(Transport(connections=CONNECTIONS, connect_timeout=timeout), checking)

@@ -382,6 +382,8 @@ def test_a_server_that_is_killed_in_the_middle_costs_nobody_a_picture(
     assert {answer.status_code for answer in answers} <= {200, 503}, [answer.text[:300] for answer in answers]
     assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
     assert sum(answer.status_code == 200 for answer in answers) >= 3
+    retried = [line for line in http.get("/metrics").text.splitlines() if "upstream_retries_total{" in line]
+    assert any('service="pix2pix"' in line for line in retried)  # some were truly under way
     assert ask(http, PICTURES["png"]).status_code == 200
     assert note(sketches, "pix2pix")["pid"] != before
     assert "pix2pix was killed by SIGKILL; it starts again" in sketches.said
