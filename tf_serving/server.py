@@ -270,6 +270,7 @@ def _listening(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
+        found.listen(1024)  # whoever reads where it listens may come at once
     except OSError as error:
         found.close()
         raise _taken(host, port) from error

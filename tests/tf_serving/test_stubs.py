@@ -1,4 +1,5 @@
-"""TensorFlow Serving's messages, read from a descriptor set: the same on the wire, and at peace with TensorFlow's own."""
+"""TensorFlow Serving's messages, read from a descriptor set: the same on the wire, and at peace with
+TensorFlow's own."""
 
 import subprocess
 import sys

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ _HELP = {
 def parse(arguments: Sequence[str] | None = None) -> Flags:
     parser = argparse.ArgumentParser(
         prog="python -m tf_serving.server",
+        usage="%(prog)s --model_config_file=FILE | --model_name=NAME --model_base_path=FOLDER [flags]",
         description="Serve Pix2Pix models over TensorFlow Serving's gRPC and REST, where TensorFlow Serving is not: "
         "model.tflite on LiteRT, SavedModels where TensorFlow is installed.",
         epilog="Try: python -m tf_serving.server --rest_api_port=8501 --model_name=creatures "
@@ -73,12 +75,16 @@ def parse(arguments: Sequence[str] | None = None) -> Flags:
     )
     usual = Flags()
     for one in fields(Flags):
+        kind, metavar = _KINDS[str(one.type)]
         default = getattr(usual, one.name)
-        kind: type = Path if one.type == "Path | None" else type(default)
-        shown = "" if default in (None, "", -1) or default is False else f" (default {default})"
-        more = {"nargs": "?", "const": True, "type": _truth} if kind is bool else {"type": kind}
+        bare: dict[str, Any] = {"nargs": "?", "const": True} if kind is _truth else {}
         parser.add_argument(
-            f"--{one.name}", default=default, help=_HELP[one.name] + shown, metavar="", **more
+            f"--{one.name}",
+            default=default,
+            help=_HELP[one.name] + _default(default),
+            metavar=metavar,
+            type=kind,
+            **bare,
         )
     flags = Flags(**vars(parser.parse_args(arguments)))
     if problem := wrong(flags):
@@ -97,6 +103,12 @@ def wrong(flags: Flags) -> str:
     return ""
 
 
+def _default(value: object) -> str:
+    if value in (None, "", -1) or value is False:
+        return ""
+    return f" (default {value})"
+
+
 def cores() -> int:
     """The processor's cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -108,3 +120,13 @@ def _truth(text: str) -> bool:
     if text.lower() in ("false", "0", "no"):
         return False
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+# how a flag is read, by its field's type, and what stands for its value in the help
+_KINDS: dict[str, tuple[Callable[[str], object], str]] = {
+    "int": (int, "N"),
+    "float": (float, "SECONDS"),
+    "str": (str, "TEXT"),
+    "bool": (_truth, "true"),
+    "Path | None": (Path, "FILE"),
+}

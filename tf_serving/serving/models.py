@@ -161,6 +161,10 @@ class Models:
                 else f"{name}: no version can be served: {_why_none(model)}"
             )
 
+    def counted(self, name: str) -> str:
+        """The name under which a request is counted; those that callers make up are one."""
+        return name if name in self._models else "unknown"
+
     def _counts(self) -> list[tuple[tuple[str, ...], float]]:
         return [((name,), float(len(model.served))) for name, model in self._models.items()]
 
