@@ -98,7 +98,9 @@ class Predictor:
         finally:
             job.over = True
             self._now -= 1
-            self._metrics.answered(self._models.counted(spec.name), status, entrypoint, time.perf_counter() - started)
+            self._metrics.answered(
+                self._models.counted(spec.name), status, entrypoint, time.perf_counter() - started
+            )
 
     async def _answer(self, spec: ModelSpec, read: Read, write: Write[T], job: Job) -> T:
         loop = asyncio.get_running_loop()

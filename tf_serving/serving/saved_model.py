@@ -4,6 +4,7 @@ is served."""
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -24,6 +25,9 @@ from tf_serving.stubs import DT_STRING, PredictionLog, SignatureDef
 WARM_UP = Path("assets.extra/tf_serving_warmup_requests")
 MAX_WARM_UPS = 1000  # saved_model_warmup_util.cc: more are refused
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+_TRACED = "Graph execution error:"
+_TRACE = (_TRACED, "Detected at node", "<stack traces", "  ")
+_OP = re.compile(r" \[Op:\w+\]\s*(name: *)?$")
 _importing = threading.Lock()
 
 
@@ -91,7 +95,14 @@ class SavedModelEngine:
             raise self._refused(error, "A warm-up request failed: ") from error
 
     def _refused(self, error: Any, why: str = "") -> Refused:
-        return Refused(_CODES.get(error.error_code, Code.UNKNOWN), f"{why}{error.message}")
+        return Refused(_CODES.get(error.error_code, Code.UNKNOWN), why + _words(error.message))
+
+
+def _words(message: str) -> str:
+    """TensorFlow's message as its C++ gives it: in Python a trace comes before it and an op's name after it."""
+    lines = message.splitlines()
+    kept = [line for line in lines if not line.startswith(_TRACE)] if lines[:1] == [_TRACED] else lines
+    return _OP.sub("", "\n".join(filter(None, kept)))
 
 
 def _tensorflow(folder: Path, threads: int) -> Any:
