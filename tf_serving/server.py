@@ -33,7 +33,7 @@ from tf_serving.serving.metrics import Metrics
 from tf_serving.serving.models import Models
 from tf_serving.serving.predict import Predictor
 from tf_serving.serving.rest import Rest
-from tf_serving.serving.status import Refused, invalid
+from tf_serving.serving.status import Code, Refused, invalid
 from tf_serving.stubs import ModelServerConfig
 from tf_serving.stubs.services import MODEL, PREDICTION, handlers
 
@@ -66,6 +66,7 @@ class Server:
         self._grpc = self._made_grpc()
         self._rest: _Rest | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._trouble = ""
 
     async def start(self) -> None:
         """Loads what the configuration names, and listens. A model that cannot be loaded holds up no other."""
@@ -125,11 +126,22 @@ class Server:
         return one_model(flags.model_name, flags.model_base_path)
 
     async def _reread(self, last: ModelServerConfig) -> None:
-        config = await asyncio.to_thread(self._config)
-        if config != last:
-            last.CopyFrom(config)
+        """Takes up what has changed in the file; what is refused is asked again each time, and said once."""
+        try:
+            config = await asyncio.to_thread(self._config)
+            if config == last:
+                return
             await self.models.configure(config)
-            _log.info("The configuration has changed: %s", "; ".join(self.models.summary()))
+        except Refused as error:
+            if error.code is Code.UNKNOWN:  # taken up, but for a model that cannot be served yet
+                last.CopyFrom(config)
+            if error.message != self._trouble:
+                self._trouble = error.message
+                _log.error("The configuration: %s: %s", error.code.name, error.message)
+            return
+        last.CopyFrom(config)
+        self._trouble = ""
+        _log.info("The configuration has changed: %s", "; ".join(self.models.summary()))
 
     def _app(self) -> Rest:
         flags = self.flags

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from tests.tf_serving.running import Running, asked, colour_of, in_threads, png, put_version
+from tf_serving.serving.status import Code, Refused
 
 RED = png((255, 0, 0))
 MANY = png((255, 255, 255), (900, 900))
@@ -59,6 +61,21 @@ def test_a_deadline_that_is_over_is_said(toy: Running) -> None:
         toy.predict(asked(*[MANY] * 50), timeout=0.05)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     still_answers(toy)
+
+
+def test_a_deadline_of_rest_is_a_504(start: Callable[..., Running], tmp_path: Path) -> None:
+    put_version(tmp_path / "toy" / "1")
+    server = start("--model_name=toy", f"--model_base_path={tmp_path / 'toy'}", "--rest_api_timeout_in_ms=50")
+    picture = base64.b64encode(MANY).decode()
+    answer = server.rest.post("/v1/models/toy:predict", json={"instances": [{"b64": picture}] * 30})
+    assert answer.status_code == 504 and "0.05 s" in answer.json()["error"]
+    assert server.rest.get("/monitoring/prometheus/metrics").status_code == 404  # none was configured
+
+
+def test_a_long_refusal_is_cut_for_grpc() -> None:
+    """It travels as a header, and headers have a bound."""
+    assert Refused(Code.INTERNAL, "x" * 1024).details == "x" * 1024
+    assert Refused(Code.INTERNAL, "x" * 1025).details == "x" * 1024 + "...TRUNCATED"
 
 
 def test_work_for_a_client_that_hung_up_is_left(toy: Running) -> None:

@@ -276,6 +276,24 @@ def test_a_configuration_file_that_changes_is_read_again(start: Start, models: P
     server.wait_for(lambda: made(server, label="stable") == SAME)
 
 
+def test_a_label_that_moves_waits_until_its_version_is_served(
+    start: Start, models: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "models.config"
+    path.write_text(config(entry("toy", models, ALL + label("stable", 1))))
+    server = start(
+        f"--model_config_file={path}",
+        "--model_config_file_poll_wait_seconds=0.1",
+        "--file_system_poll_wait_seconds=0.1",
+        "--allow_version_labels_for_unavailable_models",
+    )
+    path.write_text(config(entry("toy", models, ALL + label("stable", 2))))
+    server.wait_for(lambda: "which is not currently available for inference" in server.log)
+    assert made(server, label="stable") == SWAPPED
+    put_version(models / "2", "same")
+    server.wait_for(lambda: made(server, label="stable") == SAME)
+
+
 def test_labels_at_the_start_need_the_flag(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "models.config"
     path.write_text(config(entry("toy", models, label("stable", 1))))

@@ -50,7 +50,7 @@ TYPES: dict[int, tuple[str, Any, str]] = {
     DT_UINT64: ("uint64", np.uint64, "uint64_val"),
 }
 _NUMBERS = {np.dtype(kind): number for number, (_, kind, _) in TYPES.items()}
-MAX_ELEMENTS = 256 * 2**20
+MAX_ELEMENTS = 64 * 2**20
 
 
 def type_name(number: int) -> str:
