@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,7 +167,8 @@ def train(
             shape, recipe = tuning.best_of(from_tuning, shape, recipe)
         shape, recipe = _with(shape, form), _with(recipe, asked)
         mine = new(run, _source(folder, order, sketches, pictures, held_out), shape, recipe)
-    outcome = work(mine, resume=resume)
+    with ctrl_c():
+        outcome = work(mine, resume=resume)
     seen = outcome.measures
     ended = (
         f"Stopped after {outcome.steps} steps: {outcome.stopped}."
@@ -210,7 +213,8 @@ def tune(
     shape = _with(Shape(), {"side": side, "width": width, "depth": depth})
     recipe = _with(Recipe(), {"batch": batch, "seed": seed})
     source = _source(folder, order, sketches, pictures, held_out)
-    found = search(out, source, shape, recipe, way=way, trials=trials, unit=unit, longest=longest)
+    with ctrl_c():
+        found = search(out, source, shape, recipe, way=way, trials=trials, unit=unit, longest=longest)
     words = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in found["best"].values())
     best = ", ".join(f"{key} {word}" for key, word in zip(found["best"], words, strict=True))
     typer.echo(f"The best of {found['trials']} trials: {best}; held-out L1 {found['held_out_l1']:.4f}.")
@@ -302,6 +306,16 @@ def tensorflow(threads: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
+@contextmanager
+def ctrl_c() -> Iterator[None]:
+    """Says what was saved; Typer would only say that it was aborted."""
+    try:
+        yield
+    except Stopped as stopped:
+        typer.echo(stopped, err=True)
+        raise typer.Exit(130) from None
+
+
 def needs(module: str) -> None:
     if find_spec(module) is None:
         raise Pix2PixError(f'This needs {module}, which is not installed: pip install "darkroom[pix2pix]"')
@@ -355,9 +369,6 @@ def main() -> None:
     """What stops a command is a sentence, never a traceback."""
     try:
         app(prog_name="darkroom pix2pix")
-    except Stopped as stopped:
-        sys.stderr.write(f"{stopped}\n")
-        sys.exit(130)
     except Pix2PixError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)

@@ -58,11 +58,16 @@ class Served(tf.Module):  # type: ignore[misc]  # TensorFlow has no types of its
             output, size = one
             return png_of_shares(shares_of_output(output, size[0], size[1]))
 
+        # a batch of none would fail deep in a convolution, with words that help nobody
+        some = tf.debugging.assert_positive(tf.size(image_bytes), "image_bytes holds no picture")
         kinds = (
             tf.TensorSpec([self.side, self.side, 3], tf.float32),
             tf.TensorSpec([2], tf.int32),
         )
-        inputs, sizes = tf.map_fn(read, image_bytes, fn_output_signature=kinds, parallel_iterations=AT_ONCE)
+        with tf.control_dependencies([some]):
+            inputs, sizes = tf.map_fn(
+                read, image_bytes, fn_output_signature=kinds, parallel_iterations=AT_ONCE
+            )
         outputs = self.generator(inputs, training=False)
         pngs = tf.map_fn(
             written,

@@ -22,7 +22,7 @@ from tf_serving.pix2pix import data, model, plots
 from tf_serving.pix2pix.measures import FEATURES, NAMES, Measures, mean, measure
 from tf_serving.pix2pix.ranges import shares_of_net
 from tf_serving.pix2pix.run import Run
-from tf_serving.pix2pix.train import evaluate, images
+from tf_serving.pix2pix.train import Judge, images
 
 TITLES = {
     "l1": "L1, whole picture (0 to 1, less is better)",
@@ -44,7 +44,8 @@ def report(run: Run, which: str = "best", most: int = 500) -> dict[str, Any]:
         "train": data.evaluation(pairs.train[:count], order, side, 16),
         "held_out": data.evaluation(pairs.held_out[:count], order, side, 16),
     }
-    seen = {name: evaluate(generator, one) for name, one in sets.items()}
+    judge = Judge(generator)
+    seen = {name: judge(one) for name, one in sets.items()}
     sketch = mean(measure(shares_of_net(s), shares_of_net(p)) for s, p in sets["held_out"])
     numbers = {
         "step": step,

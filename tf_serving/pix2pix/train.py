@@ -117,16 +117,16 @@ def train(run: Run, *, resume: bool = False, console: Console | None = None) -> 
         f"{len(pairs.train)} pairs to train on, {len(pairs.held_out)} held out, {len(pairs.skipped)} skipped"
     )
     trainer = Trainer(run.shape, run.recipe)
-    done, best, since_best, past = 0, float("inf"), 0, []
+    done, best, since_best, spent, past = 0, float("inf"), 0, 0.0, []
     if resume:
         facts = checkpoints.load(checkpoints.last(run.checkpoints), trainer.variables)
-        done, best, since_best = facts["step"], facts["best"], facts["since_best"]
+        done, best, since_best, spent = (facts[name] for name in ("step", "best", "since_best", "seconds"))
         past = [look for look in run.past() if look["step"] <= done]
         if done >= run.recipe.steps:
             raise RunError(f"All {done} steps are done; ask for more with --steps.")
     run.write()
     run.history.write_text("".join(json.dumps(look) + "\n" for look in past))
-    watcher = Watcher(run, pairs, past)
+    watcher = Watcher(run, pairs, trainer.generator, past, spent)
     recipe = run.recipe
     batches = data.training(
         pairs.train, run.source.order, run.shape.side, recipe.batch,
@@ -134,11 +134,11 @@ def train(run: Run, *, resume: bool = False, console: Console | None = None) -> 
     )  # fmt: skip
 
     def save(as_best: bool = False) -> None:
-        facts = {"best": best, "since_best": since_best}
+        facts = {"best": best, "since_best": since_best, "seconds": watcher.seconds()}
         checkpoints.save(run.checkpoints, done, trainer.variables, facts, as_best=as_best)
 
     if not done:
-        watcher.sheet(trainer.generator, 0)
+        watcher.sheet(0)
     stopped, running = None, _Running()
     with _bar(console) as bar, _interrupted() as interrupted:
         task = bar.add_task("training", total=recipe.steps, completed=done, losses="")
@@ -149,7 +149,7 @@ def train(run: Run, *, resume: bool = False, console: Console | None = None) -> 
                 bar.update(task, completed=done, losses=running.line())
             looked = done % recipe.look_every == 0 or done == recipe.steps
             if looked:
-                seen = watcher.look(trainer.generator, done, running.take())
+                seen = watcher.look(done, running.take())
                 better = seen.l1 < best
                 best, since_best = (seen.l1, 0) if better else (best, since_best + 1)
                 save(as_best=better)
@@ -172,8 +172,11 @@ def train(run: Run, *, resume: bool = False, console: Console | None = None) -> 
 class Watcher:
     """Looks at the model on the held-out pairs, and writes down and draws what it sees."""
 
-    def __init__(self, run: Run, pairs: data.Pairs, past: list[dict[str, Any]]) -> None:
-        self.run, self.past = run, past
+    def __init__(
+        self, run: Run, pairs: data.Pairs, generator: keras.Model, past: list[dict[str, Any]], spent: float
+    ) -> None:
+        self.run, self.generator, self.past = run, generator, past
+        self.judge = Judge(generator)
         side, order = run.shape.side, run.source.order
         self.sets = {
             "train": data.evaluation(pairs.train[:LOOKED_AT], order, side, 16),
@@ -183,12 +186,16 @@ class Watcher:
         self.sketches, self.pictures = next(iter(samples))
         self.board = tf.summary.create_file_writer(str(run.folder / "tensorboard"))
         self.last: Measures | None = None
-        self.began, self.spent = time.monotonic(), past[-1]["seconds"] if past else 0.0
+        self.began = time.monotonic() - spent
 
-    def look(self, generator: keras.Model, step: int, losses: dict[str, float]) -> Measures:
-        seen = {name: evaluate(generator, pairs) for name, pairs in self.sets.items()}
+    def seconds(self) -> float:
+        """How long this has been trained, interruptions left out."""
+        return round(time.monotonic() - self.began, 1)
+
+    def look(self, step: int, losses: dict[str, float]) -> Measures:
+        seen = {name: self.judge(pairs) for name, pairs in self.sets.items()}
         self.last = held_out = seen["held_out"]
-        said: dict[str, Any] = {"step": step, "seconds": round(self.spent + time.monotonic() - self.began, 1)}
+        said: dict[str, Any] = {"step": step, "seconds": self.seconds()}
         said |= {f"loss/{name}": value for name, value in losses.items()}
         for name, one in seen.items():
             said |= {f"{name}/{measured}": getattr(one, measured) for measured in NAMES}
@@ -198,14 +205,14 @@ class Watcher:
         with self.board.as_default(step):
             for name, value in said.items():
                 tf.summary.scalar(name, value)
-            tf.summary.image("held-out", np.asarray(self.sheet(generator, step))[None])
+            tf.summary.image("held-out", np.asarray(self.sheet(step))[None])
         self.board.flush()
         self.curves()
         return held_out
 
-    def sheet(self, generator: keras.Model, step: int) -> Image.Image:
+    def sheet(self, step: int) -> Image.Image:
         """The same held-out sketches each time: above the sketch, then what is made of it, then the truth."""
-        made = generator(self.sketches, training=False)
+        made = self.generator(self.sketches, training=False)
         rows = [images(self.sketches), images(made), images(self.pictures)]
         return plots.sheet(rows, self.run.folder / "samples" / f"step-{step:08d}.png")
 
@@ -230,14 +237,20 @@ class Watcher:
         )
 
 
-def evaluate(generator: keras.Model, pairs: tf.data.Dataset) -> Measures:
-    """The means over all pictures of a set."""
+class Judge:
+    """Measures a generator on sets of pairs; compiled once, and used at every look."""
 
-    def measured(sketch: Tensor, picture: Tensor) -> tuple[Tensor, ...]:
-        return measure(shares_of_net(generator(sketch, training=False)), shares_of_net(picture))
+    def __init__(self, generator: keras.Model) -> None:
+        self._generator = generator
+        self._measured = tf.function(self._measure, reduce_retracing=True)
 
-    compiled = tf.function(measured, reduce_retracing=True)
-    return mean(compiled(sketch, picture) for sketch, picture in pairs)
+    def __call__(self, pairs: tf.data.Dataset) -> Measures:
+        """The means over all pictures of a set."""
+        return mean(self._measured(sketch, picture) for sketch, picture in pairs)
+
+    def _measure(self, sketch: Tensor, picture: Tensor) -> tuple[Tensor, ...]:
+        made = self._generator(sketch, training=False)
+        return measure(shares_of_net(made), shares_of_net(picture))
 
 
 def images(values: Tensor) -> list[Image.Image]:
