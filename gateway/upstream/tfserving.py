@@ -11,7 +11,6 @@ TensorFlow cannot decode fails all that are batched with it. Pillow works in thr
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 GRACE = 0.25  # seconds after our own deadline at which gRPC's would come, so that it is ours that tells
 LOOK_WITHIN = 2.0
 LABELS_EVERY = 10.0  # seconds; a label moves when its configuration does
+AT_ONCE = 2  # pictures that are decoded or encoded here at the same time: the largest takes 200 MB meanwhile
 _SCHEME = "grpc://"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST_PIXEL = 4  # bytes of a pixel that no compression made smaller, and the filter's share of its row
@@ -97,7 +97,7 @@ class PredictCarrier:
         self._limits = Limits(**{name: getattr(settings, name) for name in Limits.model_fields})
         self._clients: dict[str, Client] = {}
         self._labels: dict[tuple[str, str], _Labels] = {}
-        self._threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="pix2pix")
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pix2pix")
 
     async def open(self) -> None:
         try:
@@ -116,6 +116,7 @@ class PredictCarrier:
     async def forget(self, endpoint: Endpoint) -> None:
         client = self._clients.pop(endpoint.address.text, None)
         if client is not None:
+            self._labels = {key: known for key, known in self._labels.items() if key[0] != client.address}
             await client.close()
 
     def _client(self, endpoint: Endpoint) -> Client:
@@ -140,7 +141,8 @@ class PredictCarrier:
         ask = packed.call.ask
         if not isinstance(ask, SketchToImage):
             raise NotConfigured(f"TensorFlow Serving does not perform {ask.name()!r}.")
-        model, began = self._choose(ask.model, endpoint), time.perf_counter()
+        model = self._choose(ask.model, endpoint)
+        began = started = time.perf_counter()
         if not packed.picture:
             packed.picture = await self._decoded(packed)
             packed.timing["decode_ms"] = _since(began)
@@ -166,7 +168,8 @@ class PredictCarrier:
         result = {"index": 0, "role": "picture", "media_type": images.MEDIA_TYPES[kind]}
         return Made(
             [
-                *_frame("accepted", model=made.model, version=made.version),
+                # `run_ms`: how much of the time until now was work, not waiting
+                *_frame("accepted", model=made.model, version=made.version, run_ms=_since(started)),
                 *_frame("result", body, **result, width=width, height=height),
                 *_frame("done", model=made.model, data={"version": made.version}, timing=packed.timing),
             ]

@@ -175,10 +175,12 @@ def test_odd_sizes_come_back_as_they_are(http: httpx.Client, size: tuple[int, in
     assert answer.headers["x-darkroom-size"] == f"{size[0]}x{size[1]}"
 
 
-def test_a_large_drawing_comes_back_whole(http: httpx.Client) -> None:
+def test_a_large_drawing_comes_back_whole_and_says_how_long_the_work_took(http: httpx.Client) -> None:
     answer = ask(http, saved(drawing((4000, 3000))), "image/jpeg")
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-darkroom-size"] == "4000x3000"
+    queue, run = (float(one.partition("=")[2]) for one in answer.headers["server-timing"].split(","))
+    assert queue < run > 50
 
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────
