@@ -266,7 +266,7 @@ class Models:
         version.state, version.seen = State.LOADING, seen
         _log.info("Loading servable version %s from %s", version, version.folder)
         try:
-            version.engine = await loop.run_in_executor(self._loader, self._open, version.folder)
+            version.engine = await loop.run_in_executor(self._loader, self._opened, version)
             version.error, version.state = None, State.AVAILABLE
             _log.info("Successfully loaded servable version %s", version)
         except Refused as error:
@@ -275,6 +275,14 @@ class Models:
             _log.debug("Loading %s", version, exc_info=True)
             self._failed(version, Refused(Code.UNKNOWN, f"{type(error).__name__}: {error}"))
         self._metrics.loaded(version.model, "OK" if version.error is None else version.error.code.name)
+
+    def _opened(self, version: Version) -> Engine:
+        """In the loader's thread."""
+        engine = self._open(version.folder)
+        if folders.fingerprint(version.folder) != version.seen:
+            engine.close()
+            raise Refused(Code.UNAVAILABLE, "Its files changed while they were read: they are being copied.")
+        return engine
 
     def _failed(self, version: Version, error: Refused) -> None:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**version.failures)

@@ -7,6 +7,7 @@ Paths and refusals are those of tensorflow_serving/model_servers/http_rest_api_u
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -41,6 +42,7 @@ _PREDICTION = re.compile(_WHO + r":(?P<method>(?i:classify|regress|predict))")
 _STATUS = re.compile(_WHO + r"(?:/(?P<metadata>(?i:metadata)))?")
 _EMPTY = re.compile(r"(?i)/v1/models/?")
 _INT64 = 2**63
+DISCARD_SECONDS = 5.0
 _log = logging.getLogger("tf_serving.rest")
 
 
@@ -127,10 +129,12 @@ class Rest:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         told = dict(scope["headers"]).get(b"content-length", b"0")
-        parts, size = [], int(told) if told.isdigit() else 0
-        read = 0
+        size, read = int(told) if told.isdigit() else 0, 0
+        parts: list[bytes] = []
         while True:
             if max(size, read) > self._max_bytes:
+                parts.clear()
+                await _discard(receive)
                 raise Refused(
                     Code.RESOURCE_EXHAUSTED,
                     f"The request has more than {self._max_bytes} bytes, which is what this server takes.",
@@ -143,6 +147,14 @@ class Rest:
             read += len(parts[-1])
             if not message.get("more_body"):
                 return b"".join(parts)
+
+
+async def _discard(receive: Receive) -> None:
+    """Lets the client finish: while it is still sending, an answer and a closed connection look like a fault."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                pass
 
 
 class _Gone(Exception):
