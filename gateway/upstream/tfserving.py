@@ -27,6 +27,7 @@ from gateway.upstream.call import Call
 from gateway.upstream.endpoint import Endpoint
 from services import frames, images
 from services.errors import (
+    BadPicture,
     BadUpstream,
     DarkroomError,
     NotConfigured,
@@ -38,7 +39,7 @@ from services.operations import Format, SketchToImage
 from services.settings import Limits
 
 if TYPE_CHECKING:
-    from tf_serving.client import Client, Version
+    from tf_serving.client import Client, Prediction, Version
 
 GRACE = 0.25  # seconds after our own deadline at which gRPC's would come, so that it is ours that tells
 LOOK_WITHIN = 2.0
@@ -149,9 +150,7 @@ class PredictCarrier:
         began = time.perf_counter()
         version = ask.version or self._settings.pix2pix_version or None
         try:
-            made = await self._client(endpoint).predict(
-                packed.picture, model, version, seconds=seconds + GRACE
-            )
+            made = await self._predicted(endpoint, packed, model, version, seconds)
         except UnknownModel as error:
             if error.extra.get("_absent") and model in _loaded(endpoint):
                 # it was there a moment ago: a restart, or its last version has just left
@@ -174,6 +173,19 @@ class PredictCarrier:
                 *_frame("done", model=made.model, data={"version": made.version}, timing=packed.timing),
             ]
         )
+
+    async def _predicted(
+        self, endpoint: Endpoint, packed: Sketch, model: str, version: str | None, seconds: float
+    ) -> Prediction:
+        client, began = self._client(endpoint), time.perf_counter()
+        try:
+            return await client.predict(packed.picture, model, version, seconds=seconds + GRACE)
+        except BadPicture:
+            # It was decoded here, so it is one: TensorFlow is stricter, or another picture of its batch was bad. As a
+            # plain PNG no decoder refuses it, and in a batch of such nobody suffers for another.
+            packed.picture = await self._off_the_loop(_plain, packed.picture, self._limits)
+            left = seconds - (time.perf_counter() - began)
+            return await client.predict(packed.picture, model, version, seconds=left + GRACE)
 
     def _choose(self, asked: str, endpoint: Endpoint) -> str:
         known = self._settings.pix2pix_models
@@ -276,6 +288,10 @@ def _measure(png: bytes) -> tuple[int, int]:
     if not png.startswith(_PNG) or len(png) < 24:
         raise BadUpstream("TensorFlow Serving gave back something that is no PNG.")
     return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+
+def _plain(data: bytes, limits: Limits) -> bytes:
+    return images.encode(images.decode(data, limits), "png")
 
 
 def _encoded(png: bytes, kind: Format, quality: int) -> bytes:

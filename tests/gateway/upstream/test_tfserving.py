@@ -157,6 +157,22 @@ async def test_what_tensorflow_cannot_read_rightly_becomes_a_png_before(
         assert (image.format, image.size, image.mode[:3]) == ("PNG", size, "RGB")
 
 
+async def test_a_good_picture_that_is_refused_with_its_batch_is_sent_again_as_a_plain_png(serving, pool, ask):
+    refusal = (grpc.StatusCode.INVALID_ARGUMENT, "Invalid JPEG data, size 34")
+    server = await serving(fails=[refusal])
+    jpeg = saved(Image.new("RGB", (9, 5), "teal"), "JPEG")
+    where = await pool(server)
+    events, _ = await ask(where, jpeg)
+    assert events[-1].kind == "done"
+    first, second = (bytes(one.inputs["image_bytes"].string_val[0]) for one in server.asked)
+    assert first == jpeg
+    assert second.startswith(b"\x89PNG")
+    server.fails += [refusal, refusal]
+    with pytest.raises(BadPicture):
+        await ask(where, jpeg)
+    assert len(server.asked) == 4
+
+
 @pytest.mark.parametrize(
     "picture", [b"this is no picture", b"", b"\x89PNG\r\n\x1a\n" + b"\0" * 40], ids=["text", "empty", "torn"]
 )
