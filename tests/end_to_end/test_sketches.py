@@ -6,11 +6,14 @@ of them made a picture. What Darkroom's own model makes of a sketch is tested at
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +24,8 @@ import httpx
 import psutil
 import pytest
 from PIL import Image, ImageChops, ImageDraw
+
+from tests.end_to_end.conftest import DARKROOM
 
 NETS = Path(__file__).parents[1] / "tf_serving" / "nets"
 STABLE, CANARY = 1, 2
@@ -403,10 +408,6 @@ def test_it_ends_when_its_supervisor_is_killed(start: Any, config: Path) -> None
 
 @pytest.mark.slow
 def test_the_doctor_looks_at_it(sketches: Any) -> None:
-    import subprocess
-
-    from tests.end_to_end.conftest import DARKROOM
-
     done = subprocess.run([DARKROOM, "doctor"], capture_output=True, text=True, timeout=60, env=sketches.env)
     assert "has creatures (2, 1)." in done.stdout, done.stdout
 
@@ -415,6 +416,40 @@ def test_a_model_that_is_nowhere_stops_the_start_with_what_to_do(start: Any) -> 
     stack = start("pix2pix", pix2pix_models="dragons")
     assert stack.process.wait(30) == 1
     assert "DARKROOM_PIX2PIX_CONFIG" in stack.said
+
+
+# ── a SavedModel ─────────────────────────────────────────────────────────────────────────────────────────────
+
+EXPORT = """
+import sys
+from pathlib import Path
+from tf_serving.pix2pix.export import export
+from tf_serving.pix2pix.model import Shape, generator
+net = generator(Shape(side=32, width=4, depth=3))
+export(net, Path(sys.argv[1]), "creatures", {}, [Path(sys.argv[2]).read_bytes()])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_savedmodel_on_tensorflow_is_reached_in_the_same_way(start: Any, tmp_path: Path) -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not installed: pip install -e '.[pix2pix]'")
+    (tmp_path / "sketch.png").write_bytes(PICTURES["png"])
+    base = tmp_path / "creatures"
+    subprocess.run([sys.executable, "-c", EXPORT, base, tmp_path / "sketch.png"], check=True, timeout=200)
+    config = tmp_path / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "creatures" base_path: "{base}" model_platform: "tensorflow" }} }}'
+    )
+    stack = start("gateway", "pix2pix", pix2pix_config=str(config))
+    stack.wait(lambda: "Darkroom is ready" in stack.said)
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
+        for kind, picture in PICTURES.items():
+            answer = ask(client, picture)
+            assert answer.status_code == 200, (kind, answer.text)
+            assert answer.headers["x-darkroom-size"] == "48x32", kind
+        assert ask(client, b"text").json()["type"] == "urn:darkroom:problem:bad-picture"
 
 
 # ── Darkroom's own model ─────────────────────────────────────────────────────────────────────────────────────
