@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("ai_edge_litert", reason='LiteRT is not installed: pip install "darkroom[pix2pix]"')
 
@@ -18,6 +21,7 @@ from tf_serving.pix2pix.measures import Measures, mean, measure
 from tf_serving.pix2pix.ranges import shares_of_net
 
 FOLDER = ledger.MODELS / "creatures" / "1"
+SAMPLES = Path(__file__).parent / "samples"
 UNSEEN = range(1_000_000, 1_000_048)  # seeds that no training set reaches
 
 
@@ -80,3 +84,13 @@ def test_it_says_what_it_is_and_how_good() -> None:
     assert (said["name"], said["version"], said["side"], said["pictures"]) == ("creatures", 1, 128, 1)
     assert said["figures"]["held_out"]["ssim"] >= 0.75 and said["figures"]["held_out"]["l1"] <= 0.08
     assert "over-fit" in said["figures"]["verdict"]
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*-sketch.png")), ids=lambda path: path.stem)
+def test_the_samples_are_what_it_makes(path: Path) -> None:
+    from tf_serving.pix2pix.predict import coloured, from_version
+
+    made = Image.open(io.BytesIO(coloured(from_version(FOLDER), path)))
+    shown = Image.open(path.with_name(path.name.replace("sketch", "picture"))).convert("RGB")
+    assert made.size == shown.size == Image.open(path).size
+    assert np.abs(np.asarray(made).astype(int) - np.asarray(shown)).max() <= 3

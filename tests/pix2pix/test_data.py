@@ -157,6 +157,20 @@ def test_sketch_and_picture_are_cut_and_mirrored_alike_and_each_time_otherwise(
     assert len({one.tobytes() for sketch, _ in seen for one in sketch}) == 24
 
 
+def test_smaller_ones_lie_on_white_sketch_and_picture_in_the_same_place(tmp_path: Path) -> None:
+    path = side_by_side(tmp_path / "x.png", "black", "red")
+    wide, places = [], set()
+    for sketch, picture in batches((data.Pair("x.png", path, path),), shrink=0.5, jitter=0.0):
+        for drawn, painted in zip(sketch, picture, strict=True):
+            dark, red = drawn[..., 1] < 0, painted[..., 1] < 0
+            assert np.array_equal(dark, red) and np.allclose(drawn[~dark], 1, atol=0.9)
+            rows, columns = np.flatnonzero(dark.any(1)), np.flatnonzero(dark.any(0))
+            assert dark.sum() == len(rows) * len(columns), "it is whole"
+            wide.append(len(columns))
+            places.add((rows[0], columns[0]))
+    assert min(wide) < 22 and max(wide) > 26 and len(places) > 8
+
+
 def test_an_epoch_holds_each_pair_once(patterned: tuple[data.Pair, ...]) -> None:
     whole = {first((pair,), "sketch-left")[0].tobytes(): pair.name for pair in patterned}
     seen = [one for sketch, _ in batches(patterned, jitter=0.0, mirror=False, steps=5) for one in sketch]

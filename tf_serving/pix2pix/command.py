@@ -122,6 +122,10 @@ def train(
     jitter: Annotated[
         float | None, typer.Option(min=0, max=1, help="Enlarge by up to this, and crop.")
     ] = None,
+    shrink: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.9, help="Or make smaller by up to this, on white: for drawings."),
+    ] = None,
     mirror: Annotated[bool | None, typer.Option(help="Mirror half of the pairs.")] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     look_every: Annotated[
@@ -141,8 +145,9 @@ def train(
     from tf_serving.pix2pix.train import train as work
 
     asked = {
-        "steps": steps, "batch": batch, "l1": l1, "decay_from": decay_from, "jitter": jitter, "mirror": mirror,
-        "learning_rate": learning_rate, "judge_learning_rate": judge_learning_rate, "seed": seed,
+        "steps": steps, "batch": batch, "l1": l1, "decay_from": decay_from, "seed": seed,
+        "jitter": jitter, "shrink": shrink, "mirror": mirror,
+        "learning_rate": learning_rate, "judge_learning_rate": judge_learning_rate,
         "look_every": look_every, "patience": patience,
     }  # fmt: skip
     form = {

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import shutil
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -46,8 +45,8 @@ class Converted:
     bytes: int
     sha256: str
     psnr: float  # decibels, against the Keras model
-    milliseconds: float  # a picture, one thread, one at a time
-    batched: float  # a picture, one thread, eight at a time
+    milliseconds: float  # of processor time for a picture, one at a time
+    batched: float  # the same, eight at a time
     slow: bool
 
 
@@ -151,14 +150,14 @@ class Runner:
 
 
 def timed(run: Callable[[Floats], Floats], batch: Floats, times: int = 7) -> float:
-    """The median, in milliseconds."""
+    """The least of some runs, in milliseconds of processor time: LiteRT has one thread here, and others may be busy."""
     run(batch)
     spent = []
     for _ in range(times):
-        began = time.perf_counter()
+        began = time.process_time()
         run(batch)
-        spent.append(1000 * (time.perf_counter() - began))
-    return statistics.median(spent)
+        spent.append(1000 * (time.process_time() - began))
+    return min(spent)
 
 
 def psnr(wanted: Floats, made: Floats) -> float:

@@ -178,6 +178,7 @@ def training(
     start: int,
     steps: int,
     jitter: float = 0.12,
+    shrink: float = 0.0,
     mirror: bool = True,
 ) -> tf.data.Dataset:
     """The batches of the steps from `start` to `steps`. What a step is given follows from seed and number alone."""
@@ -186,7 +187,7 @@ def training(
     def load(position: Tensor) -> tuple[Tensor, Tensor]:
         epoch, within = position // count, position % count
         index = tf.random.experimental.index_shuffle(within, tf.stack([seed, epoch]), last)
-        return _jittered(_both(paths[index], order), side, tf.stack([seed, position]), jitter, mirror)
+        return _jittered(_both(paths[index], order), side, tf.stack([seed, position]), jitter, shrink, mirror)
 
     positions = tf.data.Dataset.range(start * batch, steps * batch)
     return positions.map(load, tf.data.AUTOTUNE, deterministic=True).batch(batch).prefetch(4)
@@ -215,17 +216,28 @@ def _whole(paths: Tensor, order: str, side: int) -> tuple[Tensor, Tensor]:
     return _split(tf.image.resize(_both(paths, order), (side, side), antialias=True), side)
 
 
-def _jittered(both: Tensor, side: int, seed: Tensor, jitter: float, mirror: bool) -> tuple[Tensor, Tensor]:
-    """Enlarged by up to `jitter`, cut out at random, mirrored or not; the sketch as the picture."""
+def _jittered(
+    both: Tensor, side: int, seed: Tensor, jitter: float, shrink: float, mirror: bool
+) -> tuple[Tensor, Tensor]:
+    """Made larger or smaller, cut out of or put on white at random, mirrored or not; the sketch as the picture."""
     by, top, left, turned = tf.unstack(tf.random.stateless_uniform([4], seed))
-    large = side + tf.cast(tf.floor(by * (side * jitter + 1)), tf.int32)
-    both = tf.image.resize(both, tf.stack([large, large]), antialias=True)
-    room = tf.cast(large - side + 1, tf.float32)
-    y, x = tf.cast(tf.floor(top * room), tf.int32), tf.cast(tf.floor(left * room), tf.int32)
+    least, most = round(side * (1 - shrink)), round(side * (1 + jitter))
+    scaled = least + tf.cast(tf.floor(by * (most - least + 1)), tf.int32)
+    both = tf.image.resize(both, tf.stack([scaled, scaled]), antialias=True)
+    white = tf.maximum(side - scaled, 0)
+    above, before = _share(top, white), _share(left, white)
+    both = tf.pad(both, [[above, white - above], [before, white - before], [0, 0]], constant_values=1.0)
+    rest = tf.maximum(scaled - side, 0)
+    y, x = _share(top, rest), _share(left, rest)
     both = both[y : y + side, x : x + side]
     if mirror:
         both = tf.where(turned < 0.5, tf.reverse(both, [1]), both)
     return _split(both, side)
+
+
+def _share(of: Tensor, room: Tensor) -> Tensor:
+    """A whole number from 0 to `room`, as far along as `of` is from 0 to 1."""
+    return tf.cast(tf.floor(of * tf.cast(room + 1, tf.float32)), tf.int32)
 
 
 def _split(both: Tensor, side: int) -> tuple[Tensor, Tensor]:

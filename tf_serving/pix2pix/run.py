@@ -25,7 +25,8 @@ class Recipe:
     judge_learning_rate: float = 2e-4
     l1: float = 100.0  # lambda: what a difference costs beside what the discriminator says
     decay_from: float = 0.5  # the share of the steps after which the rates fall to nothing
-    jitter: float = 0.12
+    jitter: float = 0.12  # enlarge by up to this, and crop
+    shrink: float = 0.0  # or make smaller by up to this, on white: for drawings
     mirror: bool = True
     seed: int = 1
     look_every: int = 500  # steps between two looks at the held-out pairs

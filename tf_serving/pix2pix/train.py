@@ -130,7 +130,8 @@ def train(run: Run, *, resume: bool = False, console: Console | None = None) -> 
     recipe = run.recipe
     batches = data.training(
         pairs.train, run.source.order, run.shape.side, recipe.batch,
-        seed=recipe.seed, start=done, steps=recipe.steps, jitter=recipe.jitter, mirror=recipe.mirror,
+        seed=recipe.seed, start=done, steps=recipe.steps,
+        jitter=recipe.jitter, shrink=recipe.shrink, mirror=recipe.mirror,
     )  # fmt: skip
 
     def save(as_best: bool = False) -> None:
