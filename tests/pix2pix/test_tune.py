@@ -16,6 +16,12 @@ from tf_serving.pix2pix import tune
 from tf_serving.pix2pix.errors import Stopped, TuningError
 from tf_serving.pix2pix.run import Recipe, Run
 
+# KerasTuner calls what Python has renamed
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:getName:DeprecationWarning"),
+]
+
 VALUES = {
     "learning_rate": 1e-3,
     "judge_learning_rate": 1e-4,
@@ -60,6 +66,7 @@ def test_an_unknown_way_is_refused(tiny: Any, tmp_path: Path) -> None:
 def test_a_stopped_bayesian_search_goes_on_with_the_trial_it_was_at(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("sklearn", reason='scikit-learn is not installed: pip install "darkroom[pix2pix]"')
     ran: list[tuple[str, bool]] = []
     real = tune.train
 

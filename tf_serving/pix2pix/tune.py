@@ -104,7 +104,12 @@ def tune(
     if way == "hyperband":
         oracle = keras_tuner.oracles.HyperbandOracle(max_epochs=longest, factor=3, **common)
     else:
-        oracle = keras_tuner.oracles.BayesianOptimizationOracle(max_trials=trials, **common)
+        try:
+            oracle = keras_tuner.oracles.BayesianOptimizationOracle(max_trials=trials, **common)
+        except ImportError as error:
+            raise TuningError(
+                'The Bayesian search needs scikit-learn: pip install "darkroom[pix2pix]"'
+            ) from error
         unit *= longest
     tuner = _Tuner(first, unit, oracle, folder, console)
     tuner.search()
