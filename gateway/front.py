@@ -20,6 +20,9 @@ from services.errors import NotFound, Unauthorized
 
 _BEARER = b"bearer "
 _REFUSED = frozenset({401, 403, 429})
+# else a browser guesses for how long what it was once told is true: a document changes, and only a picture says that it
+# never does
+_ASK_AGAIN = (b"cache-control", b"no-cache")
 
 
 class Front:
@@ -73,7 +76,7 @@ class Front:
 
 
 class _Answer:
-    """Knows whether an answer has begun, and puts the key's standing on it."""
+    """Knows whether an answer has begun; adds the key's standing, and how to cache it where the door says nothing."""
 
     __slots__ = ("_send", "begun", "more")
 
@@ -84,8 +87,12 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if not self.begun:
             self.begun = True
-            if self.more:
-                message["headers"] = [*message.get("headers", ()), *self.more]
+            headers = message.get("headers", ())
+            more = self.more
+            if not any(name == b"cache-control" for name, _ in headers):
+                more = [*more, _ASK_AGAIN]
+            if more:
+                message["headers"] = [*headers, *more]
         await self._send(message)
 
 

@@ -176,6 +176,7 @@ _PICTURE_HEADERS = {
         "The picture's seed, where it has one; with an answer of the picture's bytes.", "integer"
     ),
     "X-Darkroom-Model": _header("The model that made it; with an answer of the picture's bytes."),
+    "X-Darkroom-Version": _header("The model's version, where TensorFlow Serving made it.", "integer"),
     "X-Darkroom-Size": _header("WIDTHxHEIGHT in pixels; with an answer of the picture's bytes."),
     "Server-Timing": _header("Milliseconds in line (`queue`) and at work (`run`)."),
 }

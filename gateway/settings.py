@@ -83,7 +83,8 @@ class Settings(BaseSettings):
     services: dict[str, list[str]] = Field(
         {},
         description='Where each service is, as JSON: {"cleanup": ["http://127.0.0.1:3001"]}. `dns+http://name:port` '
-        "resolves a name again and again; `#weight=0.1` after an address makes it a canary.",
+        "resolves a name again and again; `#weight=0.1` after an address makes it a canary. `grpc://host:8500` is "
+        "TensorFlow Serving, for pix2pix.",
     )
     apart: bool = Field(
         False,
@@ -118,6 +119,29 @@ class Settings(BaseSettings):
     )
     drain: float = Field(
         30.0, ge=0, description="Seconds that calls in flight may take to finish on SIGTERM."
+    )
+
+    # ── TensorFlow Serving ───────────────────────────────────────────────────────────────────────────────────
+    pix2pix_models: Annotated[list[str], NoDecode] = Field(
+        ["creatures"],
+        min_length=1,
+        description="TensorFlow Serving's models for sketch-to-image; `auto` is the first that is available.",
+    )
+    pix2pix_labels: Annotated[list[str], NoDecode] = Field(
+        ["stable", "canary"], description="The version labels that /v1/models looks for."
+    )
+    pix2pix_version: str = Field(
+        "",
+        pattern=r"^([0-9]{1,18}|[A-Za-z][A-Za-z0-9_.-]{0,63})?$",
+        description="The version (a number or a label) that answers a call which names none; the newest if absent.",
+    )
+    pix2pix_capacity: int = Field(
+        16, ge=1, description="Calls at once to one TensorFlow Serving, which cannot say it; it batches them."
+    )
+    pix2pix_config: Path | None = Field(
+        None,
+        description="The model_config_file with which `darkroom up` starts the embedded server; else the model that is "
+        "part of Darkroom.",
     )
 
     # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,7 +186,7 @@ class Settings(BaseSettings):
         "", description="An OpenTelemetry collector (OTLP over HTTP) for traces; none if absent."
     )
 
-    @field_validator("trusted_proxies", "cors_origins", mode="before")
+    @field_validator("trusted_proxies", "cors_origins", "pix2pix_models", "pix2pix_labels", mode="before")
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
         return (

@@ -77,6 +77,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value in ("", [], {}):
         return "none"
+    if isinstance(value, list):
+        return f"`{','.join(value)}`"  # as it is written
     return f"`{value}`"
 
 

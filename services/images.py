@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, Any
 
-import numpy as np
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from services import uploads
@@ -40,6 +39,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PORTABLE = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA"), "JPEG": ("L", "RGB")}
 _log = logging.getLogger("darkroom.images")
 
 Image.MAX_IMAGE_PIXELS = None  # our own limits are checked first, and they name the field
@@ -51,6 +51,15 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 def decode(data: bytes, limits: Limits, field: str = "image") -> Image.Image:
     """The picture that `data` holds, upright, in sRGB, RGB or RGBA, without metadata."""
     return _upright(_open(data, limits, field), field, colours=True)
+
+
+def decode_portable(data: bytes, limits: Limits, field: str = "image") -> bytes:
+    """A file in which every decoder sees what `decode` sees: `data` itself where it is one, else a PNG of the picture.
+
+    Either way it was decoded to its last pixel here, so that whoever gets it meets no damaged file.
+    """
+    image = _open(data, limits, field)
+    return data if _is_portable(image) else encode(_upright(image, field, colours=True), "png")
 
 
 def decode_mask(data: bytes, limits: Limits, field: str = "mask") -> Image.Image:
@@ -197,6 +206,17 @@ def _upright(image: Image.Image, field: str, *, colours: bool) -> Image.Image:
     return plain
 
 
+def _is_portable(image: Image.Image) -> bool:
+    """PNG or JPEG of eight bits, one frame, upright, in sRGB, whose transparency is told in the one usual way."""
+    return (
+        image.mode in _PORTABLE.get(str(image.format), ())
+        and not getattr(image, "is_animated", False)
+        and ("transparency" not in image.info or image.mode == "P")
+        and _orientation(image) not in _TURNS
+        and _profile(image) is None
+    )
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
@@ -241,16 +261,14 @@ def _profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Sixteen-bit, integer and float pictures come down to eight bits of grey."""
-    if not (image.mode.startswith("I") or image.mode == "F"):
-        return image
-    values = np.asarray(image)
+    """Sixteen-bit, integer and float pictures come down to eight bits of grey; what lies outside is clipped."""
     if image.mode == "F":
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
-        return Image.fromarray(np.clip(values * scale + 0.5, 0, 255).astype(np.uint8))
-    values = np.clip(values, 0, 65535)
-    return Image.fromarray((values // 257).astype(np.uint8))
+        scale = 255.0 if float(image.getextrema()[1]) <= 1.0 else 1.0  # type: ignore[arg-type]  # of one band
+        return image.point(lambda value: value * scale + 0.5).convert("L")
+    if image.mode.startswith("I"):
+        # 1/257 is not exact, and what follows cuts off: 257 must not become 0
+        return image.convert("I").point(lambda value: value * (1 / 257) + 0.001).convert("L")
+    return image
 
 
 def _size(image: Image.Image) -> str:

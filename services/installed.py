@@ -1,4 +1,7 @@
-"""Which services exist here: out goes, for each name, the module that performs it; none is imported."""
+"""Which services exist here: out goes, for each name, the module that performs it; none is imported.
+
+Most are classes that `services.serve` hosts; one that is a server of its own kind is started by its own module.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from services.operations import OPERATIONS, extensions
 _HERE = Path(__file__).parent
 # one process of the first performs all that the others do: together they hold their models once
 STANDS_FOR = {"controlnet": ("sdxl",)}
+SERVERS = {"pix2pix": "tf_serving.server"}
 
 
 def installed() -> dict[str, str]:
@@ -26,6 +30,18 @@ def installed() -> dict[str, str]:
             if operation.__module__ == own:
                 found.setdefault(operation.service, f"{package}.service")
     return found
+
+
+def servers() -> dict[str, str]:
+    """`{"pix2pix": "tf_serving.server"}`: services that are no class here, with the module that is run."""
+    return {name: module for name, module in SERVERS.items() if _exists(module)}
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its package is not there either
+        return False
 
 
 def processes(names: list[str], *, apart: bool = False) -> dict[str, list[str]]:
@@ -45,6 +61,10 @@ def module_of(name: str) -> str:
         return known[name]
     if name in extensions():
         return f"{name}.service"
+    if name in SERVERS:
+        raise SystemExit(
+            f"{name} is a server of its own: python -m {SERVERS[name]}, or `darkroom up {name}`."
+        )
     raise SystemExit(
         f"There is no service {name!r} here; there are {', '.join(sorted(known))}. "
         "An extension's package must be named in DARKROOM_EXTENSIONS."

@@ -37,6 +37,14 @@ def _sampler(name: Any) -> Any:
     return sampler_named(name) if isinstance(name, str) else name
 
 
+def _version(given: Any) -> Any:
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
+Version = Annotated[
+    str, Field(pattern=r"^([0-9]{1,18}|[A-Za-z][A-Za-z0-9_.-]{0,63})$"), BeforeValidator(_version)
+]
+
 OPERATIONS: dict[str, type[Operation]] = {}
 _LEDGER = Path(__file__).with_name("schemas.json")
 
@@ -399,9 +407,18 @@ class Portrait(Seeded, service="portrait"):
 
 
 class SketchToImage(Encoded, service="pix2pix"):
-    """Colour a sketch."""
+    """Colour a sketch.
+
+    The answer has the sketch's own size. Dark lines on white are what the model knows; what is transparent is laid on
+    white.
+    """
 
     image: Picture
+    version: Version | None = Field(
+        None,
+        description="The model's version: a number, or a label such as stable or canary; the installation's choice "
+        "(most often the newest) if absent.",
+    )
 
 
 def extensions() -> list[str]:

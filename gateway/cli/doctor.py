@@ -23,7 +23,7 @@ from gateway.cli.processes import noted, port_taken
 from gateway.keys import Keys
 from gateway.settings import Settings
 from gateway.store.database import Database
-from services.errors import DarkroomError
+from services.errors import DarkroomError, UnknownModel
 
 Mark = Literal["OK", "WARN", "FAIL"]
 Finding = tuple[Mark, str, str]  # how it is, what it is about, a sentence
@@ -241,7 +241,11 @@ async def _services(settings: Settings) -> AsyncIterator[Finding]:
             if address.startswith("dns+"):
                 yield "OK", name, f"{address} is resolved by the gateway; /readyz tells how many answer."
                 continue
-            yield await asyncio.to_thread(_service, name, address.partition("#")[0])
+            plain = address.partition("#")[0]
+            if plain.startswith("grpc://"):
+                yield await _guarded(name, lambda: _tensorflow_serving(name, plain, settings))  # noqa: B023 - awaited here
+                continue
+            yield await asyncio.to_thread(_service, name, plain)
 
 
 def _service(name: str, address: str) -> Finding:
@@ -256,6 +260,38 @@ def _service(name: str, address: str) -> Finding:
     if not document.get("ready"):
         return "WARN", name, f"{address} is not ready: {document.get('reason') or 'it is loading'}."
     return "OK", name, f"{address} is ready, for {document.get('capacity')} calls at once."
+
+
+async def _tensorflow_serving(name: str, address: str, settings: Settings) -> Finding:
+    """It is asked for each model that the settings name; a FAIL where it has none of them, a WARN where one is away."""
+    from tf_serving.client import Client
+
+    client = Client(address.removeprefix("grpc://"))
+    found, away = [], []
+    try:
+        for model in settings.pix2pix_models:
+            try:
+                versions = await client.status(model, seconds=3)
+            except UnknownModel:
+                away.append(f"{model} is unknown to it")
+                continue
+            available = [str(version.number) for version in versions if version.state == "AVAILABLE"]
+            if available:
+                found.append(f"{model} ({', '.join(available)})")
+            else:
+                newest = versions[0]
+                away.append(f"{model} is {newest.state.lower()} {newest.error}".strip())
+    finally:
+        await client.close()
+    sentence = f"{address} has {', '.join(found) or 'no model'}"
+    if not away:
+        return "OK", name, f"{sentence}."
+    mark: Mark = "WARN" if found else "FAIL"
+    return (
+        mark,
+        name,
+        f"{sentence}; {'; '.join(away)}: look into logs/{name}.log and DARKROOM_PIX2PIX_MODELS.",
+    )
 
 
 async def _guarded(about: str, check: Callable[[], Awaitable[Finding]]) -> Finding:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import assets, catalogue, jobs, keys
+from gateway.cli import assets, catalogue, jobs, keys, pix2pix
 from gateway.cli.console import FAILED, USAGE, Stop
 from gateway.cli.flags import URL
 from gateway.cli.models import commands as models
@@ -46,6 +46,15 @@ app.add_typer(assets.app, name="assets")
 app.command(name="operations")(catalogue.operations)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.command(
+    name="pix2pix",
+    add_help_option=False,
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+    },
+)(pix2pix.pix2pix)
 
 
 @app.command()

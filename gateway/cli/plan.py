@@ -10,12 +10,14 @@ import os
 import ssl
 import sys
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from gateway.cli.console import USAGE, Stop
 from gateway.cli.processes import Spec, free_port, port_taken
 from gateway.settings import Settings
-from services.installed import installed, processes
+from services.installed import installed, processes, servers
 
 GATEWAY = "gateway"
 PROBE_TIMEOUT = 2.0
@@ -24,10 +26,13 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXP
 
 def plan(settings: Settings, only: list[str]) -> list[Spec]:
     """The gateway and its services, or just the services that were named."""
-    found = installed()
+    modules = servers()
+    found = [*installed(), *modules]
     unknown = [name for name in only if name not in found and name != GATEWAY]
     if unknown:
-        raise Stop(f"There is no service {unknown[0]!r}; these exist: {', '.join(found) or 'none'}.", USAGE)
+        raise Stop(
+            f"There is no service {unknown[0]!r}; these exist: {', '.join(sorted(found)) or 'none'}.", USAGE
+        )
     with_gateway = not only or GATEWAY in only
     names = [name for name in found if (name in only if only else name not in settings.services)]
     if with_gateway and port_taken(settings.host, settings.port):
@@ -38,9 +43,12 @@ def plan(settings: Settings, only: list[str]) -> list[Spec]:
     here: dict[str, list[str]] = {}
     specs = []
     for name, performs in processes(names, apart=settings.apart).items():
-        address = f"http://127.0.0.1:{free_port()}"
-        here |= {service: [address] for service in performs}
-        specs.append(_service(name, "+".join(sorted(performs)), address, settings))
+        if name in modules:
+            spec = _tensorflow_serving(name, modules[name], settings)
+        else:
+            spec = _service(name, "+".join(sorted(performs)), f"http://127.0.0.1:{free_port()}", settings)
+        here |= {service: [spec.address] for service in performs}
+        specs.append(spec)
     if with_gateway:
         specs.insert(0, _gateway(settings, settings.services | here))
     return specs
@@ -58,6 +66,53 @@ def _service(name: str, shown: str, address: str, settings: Settings) -> Spec:
 
     command = (sys.executable, "-m", "services.serve", name, "--host", host, "--port", port)
     return Spec(shown, command, _environment(settings) | _threads(), address, ready, grace=settings.drain + 5)
+
+
+def _tensorflow_serving(name: str, module: str, settings: Settings) -> Spec:
+    """The embedded TensorFlow Serving: gRPC for the gateway, and REST beside it, which is asked whether it is ready."""
+    port, rest, model = free_port(), free_port(), settings.pix2pix_models[0]
+    folder = Path(str(files("tf_serving")))
+    flags: dict[str, object] = {
+        "host": "127.0.0.1",
+        "port": port,
+        "rest_api_port": rest,
+        "model_config_file": _model_config(settings, folder),
+        "model_config_file_poll_wait_seconds": 2,
+        "enable_batching": True,
+        "batching_parameters_file": folder / "config" / "batching.config",
+        "allow_version_labels_for_unavailable_models": True,  # none is available when the labels are first read
+        "max_pixels": settings.max_pixels,
+        "max_message_bytes": settings.max_picture_bytes + 2**20,
+        "drain_seconds": int(settings.drain),
+        "end_with_parent": True,
+    }
+
+    def ready() -> str | None:
+        status, document = get(f"http://127.0.0.1:{rest}", f"/v1/models/{model}")
+        if status == 0:
+            return "no answer yet"
+        versions = document.get("model_version_status", [])
+        states = {str(version.get("state")) for version in versions}
+        if "AVAILABLE" in states:
+            return None
+        faults = [version.get("status", {}).get("error_message") for version in versions]
+        return next((str(fault) for fault in faults if fault), f"{model} is loading")
+
+    command = (sys.executable, "-m", module, *(f"--{flag}={value}" for flag, value in flags.items()))
+    environment = _environment(settings) | _threads()
+    return Spec(name, command, environment, f"grpc://127.0.0.1:{port}", ready, grace=settings.drain + 5)
+
+
+def _model_config(settings: Settings, folder: Path) -> Path:
+    config, model = settings.pix2pix_config, settings.pix2pix_models[0]
+    if config is None and not (folder / "models" / model).is_dir():
+        raise Stop(
+            f"The model {model!r} of DARKROOM_PIX2PIX_MODELS is no part of Darkroom: name the model_config_file that "
+            "says where it is with DARKROOM_PIX2PIX_CONFIG."
+        )
+    if config is not None and not config.is_file():
+        raise Stop(f"DARKROOM_PIX2PIX_CONFIG names {config}, which is no file.")
+    return folder / "config" / "embedded.config" if config is None else config.absolute()
 
 
 def _gateway(settings: Settings, services: dict[str, list[str]]) -> Spec:

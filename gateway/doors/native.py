@@ -176,16 +176,21 @@ class RunDoor:
 
     async def _bytes(self, call: Call, exchange: Exchange) -> int:
         """The first result's bytes, its seed and size in headers, passed on as they arrive."""
-        model, left, made, queued = "", 0, 0, time.perf_counter()
+        model, version, left, made, queued, worked = "", None, 0, 0, time.perf_counter(), 0.0
         async with self._stream(call) as stream:
             async for item in stream:
                 if isinstance(item, Event):
                     if item.kind == "accepted":
-                        model, accepted = str(item.get("model", "")), time.perf_counter()
+                        model, version = str(item.get("model", "")), item.get("version")
+                        accepted, worked = time.perf_counter(), float(item.get("run_ms", 0.0))
                     elif item.kind == "result" and not made:
                         made, left = 1, item.size
-                        spent = (accepted - queued) * 1000, (time.perf_counter() - accepted) * 1000
-                        await exchange.start(200, _picture_headers(item, model, spent))
+                        queue, run = accepted - queued, time.perf_counter() - accepted
+                        spent = max(0.0, queue * 1000 - worked), run * 1000 + worked
+                        headers = _picture_headers(item, model, spent)
+                        if version is not None:
+                            headers.append((b"x-darkroom-version", str(version).encode()))
+                        await exchange.start(200, headers)
                 elif left:
                     left -= len(item)
                     await exchange.write(item, more=left > 0)

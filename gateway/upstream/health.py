@@ -1,4 +1,4 @@
-"""Looks at each endpoint's health off the way of requests: asks `/darkroom/v1/describe`, and notes what it says.
+"""Looks at each endpoint's health off the way of requests: has it describe itself, and notes what it says.
 
 Every endpoint has a task of its own, so that one that never answers delays no look at another.
 """
@@ -9,17 +9,12 @@ import asyncio
 import logging
 import random
 
-import orjson
-
 from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.pool import Pool
-from gateway.upstream.transport import Transport
-from services.errors import BadUpstream, DarkroomError, DeadlineExceeded
+from services.errors import DarkroomError, DeadlineExceeded
 
 log = logging.getLogger("darkroom.upstream")
 
-DESCRIBE = "/darkroom/v1/describe"
-_LIMIT = 1 << 20
 _SILENCES = (
     2  # looks without an answer that make an endpoint count as down; a refused connection does at once
 )
@@ -28,8 +23,8 @@ _SILENCES = (
 class Checker:
     """The looks at one endpoint."""
 
-    def __init__(self, pool: Pool, endpoint: Endpoint, transport: Transport, interval: float) -> None:
-        self._pool, self._endpoint, self._transport = pool, endpoint, transport
+    def __init__(self, pool: Pool, endpoint: Endpoint, interval: float) -> None:
+        self._pool, self._endpoint = pool, endpoint
         self._interval = interval
         self._patience = min(max(interval, 1.0), 2.0)
         self._silences = 0
@@ -53,7 +48,7 @@ class Checker:
         began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._patience):
-                said = await self._ask()
+                said = await self._pool.carrier.describe(endpoint)
             endpoint.described(said)
             self._silences = 0
         except (TimeoutError, DeadlineExceeded):
@@ -62,7 +57,7 @@ class Checker:
             self._silences = 0
             endpoint.went_down(error.detail)
         except (ValueError, TypeError, AttributeError) as error:
-            endpoint.went_down(f"its {DESCRIBE} cannot be read: {error}")
+            endpoint.went_down(f"its description cannot be read: {error}")
         self.looked.set()
         if endpoint.health == "down":
             self._pool.move_from(endpoint)
@@ -85,16 +80,3 @@ class Checker:
             self._silences = 0
         elif self._silences >= _SILENCES or self._endpoint.health != "up":
             self._endpoint.went_down(f"it does not answer within {self._patience:g} s")
-
-    async def _ask(self) -> dict[str, object]:
-        answer = await self._transport.get(self._endpoint.address, DESCRIBE)
-        try:
-            body = await answer.body(_LIMIT)
-            if answer.status != 200:
-                raise BadUpstream(f"{DESCRIBE} answered {answer.status}")
-        finally:
-            answer.close()
-        said = orjson.loads(body)
-        if not isinstance(said, dict):
-            raise ValueError("it is no JSON object")  # noqa: TRY004 - what came is wrong, not how we called
-        return said

@@ -13,6 +13,7 @@ from types import TracebackType
 from gateway.settings import Settings
 from gateway.upstream.budget import Budget
 from gateway.upstream.call import Call
+from gateway.upstream.carrier import Carrier
 from gateway.upstream.choose import Chooser
 from gateway.upstream.endpoint import Endpoint, Slot
 from gateway.upstream.judge import judge
@@ -20,7 +21,6 @@ from gateway.upstream.line import Line, Ticket
 from gateway.upstream.observe import BreakerState, Observer, RetryReason
 from gateway.upstream.status import EndpointStatus, ServiceStatus
 from gateway.upstream.stream import Stream
-from gateway.upstream.transport import Transport
 from services.errors import DarkroomError, DeadlineExceeded, Draining, NoEndpoint
 
 ATTEMPTS = 3
@@ -29,8 +29,8 @@ _UPLOAD = 4 * 2**20  # bytes a second below which an upload is not expected to f
 
 
 class Pool:
-    def __init__(self, service: str, settings: Settings, observer: Observer, transport: Transport) -> None:
-        self.service, self.transport = service, transport
+    def __init__(self, service: str, settings: Settings, observer: Observer, carrier: Carrier) -> None:
+        self.service, self.carrier = service, carrier
         self.idle_timeout = settings.idle_timeout
         self._settings, self._observer = settings, observer
         self._loop = asyncio.get_running_loop()
@@ -93,10 +93,11 @@ class Pool:
         self.endpoints.append(endpoint)
         return endpoint
 
-    def remove(self, endpoint: Endpoint) -> None:
+    async def remove(self, endpoint: Endpoint) -> None:
         """Forgets an endpoint that has left, once nothing is in flight there."""
         if endpoint.leaving and not endpoint.in_flight and endpoint in self.endpoints:
             self.endpoints.remove(endpoint)
+            await self.carrier.forget(endpoint)
 
     def move_from(self, endpoint: Endpoint) -> None:
         """Sends elsewhere what an endpoint has not answered yet, if there is an elsewhere."""
@@ -216,6 +217,8 @@ class Pool:
         A service accepts at once, so where another endpoint could do the work, one that is ten times slower than the
         slowest of late is given up long before `first_byte_timeout`; a call that has only one place to go waits.
         """
+        if not self.carrier.accepts_at_once:
+            return self.idle_timeout  # its first frame comes when the work is done
         longest = self._settings.first_byte_timeout
         if not any(e is not endpoint and e.up for e in self.endpoints):
             return longest

@@ -10,27 +10,15 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import orjson
-
 from gateway.upstream.call import Call
+from gateway.upstream.carrier import Packed, Reply
 from gateway.upstream.endpoint import Endpoint
-from gateway.upstream.multipart import Body
-from gateway.upstream.transport import Answer
-from services.errors import (
-    PROBLEM_JSON,
-    BadUpstream,
-    DarkroomError,
-    DeadlineExceeded,
-    SchemaMismatch,
-    from_problem,
-)
-from services.frames import CONTENT_TYPE, Event, FrameDecoder
+from services.errors import BadUpstream, DarkroomError, DeadlineExceeded, SchemaMismatch, from_problem
+from services.frames import Event, FrameDecoder
 
 if TYPE_CHECKING:
     from gateway.upstream.pool import Turn
 
-RUN = "/darkroom/v1/run/"
-_PROBLEM_LIMIT = 64 * 1024
 _LAST_WORD = 1.0  # seconds for the end of the connection's answer after its last frame
 
 
@@ -44,23 +32,15 @@ class Stream:
         self._decoder = FrameDecoder()
         self._frames: Iterator[Event | memoryview] = iter(())
         self._first: Event | None = None
-        self._answer: Answer | None = None
+        self._answer: Reply | None = None
         self._outcome = "cancelled"
         self.endpoint: Endpoint | None = None
         self.attempts = 0
 
     async def __aenter__(self) -> Stream:
-        call = self._call
-        body = Body(call.ask_json(), call.parts)
-        headers = {
-            **call.headers,
-            "content-type": body.content_type,
-            "content-length": str(body.size),
-            "x-request-id": call.request_id,
-            "x-darkroom-schema": call.ask.digest(),
-        }
+        packed = self._pool.carrier.pack(self._call)
         try:
-            await self._open(body, headers)
+            await self._open(packed)
         except BaseException as error:
             self._close(error)
             raise
@@ -102,8 +82,8 @@ class Stream:
 
     # ── attempts ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _open(self, body: Body, headers: dict[str, str]) -> None:
-        name, digest = self._call.ask.name(), headers["x-darkroom-schema"]
+    async def _open(self, packed: Packed) -> None:
+        name, digest = self._call.ask.name(), self._call.ask.digest()
         while True:
             endpoint = self.endpoint = self._turn.endpoint
             try:
@@ -112,10 +92,10 @@ class Stream:
                         f"{endpoint.address.text} does not understand this gateway's {name!r}."
                     )
                 self.attempts += 1
-                await self._attempt(endpoint, RUN + name, headers, body)
+                await self._attempt(endpoint, packed)
             except DarkroomError as error:
                 self._hang_up()
-                if error is body.broken:  # our own side: it says nothing of the endpoint
+                if error is packed.broken:  # our own side: it says nothing of the endpoint
                     endpoint.breaker.left()
                     raise
                 await self._turn.another(error, self.attempts, self._call.deadline)
@@ -125,17 +105,15 @@ class Stream:
             else:
                 return
 
-    async def _attempt(self, endpoint: Endpoint, path: str, headers: dict[str, str], body: Body) -> None:
+    async def _attempt(self, endpoint: Endpoint, packed: Packed) -> None:
         began = self._loop.time()
         deadline = self._call.deadline
-        headers["x-darkroom-timeout"] = f"{max(0.0, deadline - began):.3f}"
-        timeout = asyncio.timeout_at(min(deadline, began + self._pool.patience(endpoint, body.size)))
+        timeout = asyncio.timeout_at(min(deadline, began + self._pool.patience(endpoint, packed.size)))
         endpoint.waits_for(timeout)
         try:
             async with timeout:
-                answer = self._answer = await self._pool.transport.post(endpoint.address, path, headers, body)
-                if answer.status != 200 or answer.content_type.partition(";")[0] != CONTENT_TYPE:
-                    raise await _refusal(answer)
+                left = max(0.0, deadline - began)
+                answer = self._answer = await self._pool.carrier.send(endpoint, packed, left)
                 while self._first is None:
                     piece = await answer.piece()
                     if not piece:
@@ -204,20 +182,3 @@ class Stream:
         if isinstance(error, DarkroomError):
             self._outcome = error.slug
         self._pool.finished(self._outcome, self._loop.time() - self._began)
-
-
-async def _refusal(answer: Answer) -> DarkroomError:
-    """What an answer that is no stream of frames means."""
-    if answer.content_type.partition(";")[0] == PROBLEM_JSON:
-        try:
-            document = orjson.loads(await answer.body(_PROBLEM_LIMIT))
-            error = from_problem(document)
-        except (orjson.JSONDecodeError, TypeError, ValueError):
-            return BadUpstream(f"A service answered {answer.status} with a problem that cannot be read.")
-        after = answer.headers.get("retry-after", "")
-        if error.retry_after is None and after.isdigit():
-            error.retry_after = float(after)
-        return error
-    return BadUpstream(
-        f"A service answered {answer.status} with {answer.content_type or 'nothing'} instead of frames."
-    )

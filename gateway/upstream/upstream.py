@@ -7,11 +7,13 @@ import contextlib
 import logging
 
 from gateway.settings import Settings
+from gateway.upstream.carrier import Carrier
 from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.frames_http import FrameCarrier
 from gateway.upstream.health import Checker
 from gateway.upstream.observe import Observer, Silent
 from gateway.upstream.pool import Pool
-from gateway.upstream.resolve import Origin, Resolve, read_origin, system_resolver
+from gateway.upstream.resolve import Origin, Resolve, read_origins, system_resolver
 from gateway.upstream.status import ServiceStatus
 from gateway.upstream.transport import Transport
 from services.errors import NotConfigured
@@ -30,9 +32,7 @@ class Upstream:
         self, settings: Settings, metrics: Observer | None = None, *, resolve: Resolve = system_resolver
     ) -> None:
         self._settings, self._observer, self._resolve = settings, metrics or Silent(), resolve
-        self._origins = {
-            name: [read_origin(text) for text in texts] for name, texts in settings.services.items()
-        }
+        self._origins = {name: read_origins(name, texts) for name, texts in settings.services.items()}
         self._pools: dict[str, Pool] = {}
         self._checking: Transport | None = None
         self._watches: dict[Endpoint, asyncio.Task[None]] = {}
@@ -45,9 +45,9 @@ class Upstream:
         await self._checking.open()
         looks: list[asyncio.Event] = []
         for service, origins in self._origins.items():
-            transport = Transport(connections=CONNECTIONS, connect_timeout=settings.connect_timeout)
-            await transport.open()
-            pool = self._pools[service] = Pool(service, settings, self._observer, transport)
+            carrier = self._carrier(origins, self._checking)
+            await carrier.open()
+            pool = self._pools[service] = Pool(service, settings, self._observer, carrier)
             for origin in origins:
                 if origin.resolved:
                     first = asyncio.Event()
@@ -90,19 +90,26 @@ class Upstream:
         await asyncio.gather(*tasks, return_exceptions=True)
         for pool in self._pools.values():
             pool.close()
-            await pool.transport.close()
+            await pool.carrier.close()
         if self._checking is not None:
             await self._checking.close()
             self._checking = None
+
+    def _carrier(self, origins: list[Origin], checking: Transport) -> Carrier:
+        if any(origin.scheme == "grpc" for origin in origins):
+            # Pillow's and gRPC's part of the memory is for those who use it
+            from gateway.upstream.tfserving import PredictCarrier
+
+            return PredictCarrier(self._settings)
+        timeout = self._settings.connect_timeout
+        return FrameCarrier(Transport(connections=CONNECTIONS, connect_timeout=timeout), checking)
 
     # ── endpoints come and go ────────────────────────────────────────────────────────────────────────────────
 
     def _add(self, pool: Pool, address: str, weight: float) -> asyncio.Event:
         """A new endpoint and the watch over it; the event is set after the first look."""
-        if self._checking is None:
-            raise RuntimeError("call `await start()` first")
         endpoint = pool.add(address, weight)
-        checker = Checker(pool, endpoint, self._checking, self._settings.health_interval)
+        checker = Checker(pool, endpoint, self._settings.health_interval)
         self._watches[endpoint] = asyncio.create_task(checker.watch())
         return checker.looked
 
@@ -135,7 +142,7 @@ class Upstream:
                 watch.cancel()
             log.info("%s: %s has left; %d calls finish there", pool.service, address, endpoint.in_flight)
         for endpoint in [e for e in pool.endpoints if e.leaving]:
-            pool.remove(endpoint)
+            await pool.remove(endpoint)
         pool.dispatch()
         if looks:
             await asyncio.wait([asyncio.create_task(look.wait()) for look in looks], timeout=_FIRST_LOOK)

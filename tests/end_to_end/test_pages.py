@@ -77,7 +77,7 @@ def test_a_mistake_is_shown_with_what_to_do(stack: Any, page: Page, samples: Pat
 
 def test_what_is_not_available_says_why_and_cannot_be_run(stack: Any, page: Page) -> None:
     page.goto(stack.url)
-    form = page.locator("section#sketch-to-image")
+    form = page.locator("section#portrait")
     assert "not part of this installation" in form.inner_text()
     assert form.get_by_role("button", name="Run").is_disabled()
 

@@ -17,6 +17,7 @@ from gateway.upstream import Call, Pool, Upstream
 from services.frames import Event
 from services.operations import Caption
 from services.pictures import Picture
+from tests.gateway.upstream.fake_serving import FakeServing
 
 FAST: dict[str, Any] = {
     "health_interval": 0.1,
@@ -38,6 +39,20 @@ async def stub() -> AsyncIterator[Callable[..., Awaitable[Stub]]]:
             await stub.start(port)
             stack.push_async_callback(stub.stop)
             return stub
+
+        yield start
+
+
+@pytest.fixture
+async def serving() -> AsyncIterator[Callable[..., Awaitable[FakeServing]]]:
+    """`await serving(delay=0.1)` starts a fake TensorFlow Serving; all stop at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def start(*, port: int = 0, **behaviour: Any) -> FakeServing:
+            fake = FakeServing(**behaviour)
+            await fake.start(port)
+            stack.push_async_callback(fake.stop)
+            return fake
 
         yield start
 
