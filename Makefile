@@ -25,7 +25,7 @@ up: $(VENV)/.embedded ## Install what is needed, start the gateway and every ser
 test: $(VENV)/.dev ## Install what the tests need and run the short form of all of them
 	@$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.dev ## Run every test
+test-all: $(VENV)/.tensorflow ## Run every test; TensorFlow is installed for those of Pix2Pix
 	@$(BIN)/python -m pytest
 
 check: $(VENV)/.dev ## Look at style, types and the direction of imports
@@ -71,3 +71,8 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "Installing Darkroom and what its tests need into $(VENV); this takes a minute or two, once."
 	@$(PIP) -e '.[embedded,dev]'
 	@touch $@ $(VENV)/.embedded
+
+$(VENV)/.tensorflow: pyproject.toml | $(VENV)/.dev
+	@echo "Installing TensorFlow, which trains and exports Pix2Pix, into $(VENV); this takes a minute or two, once."
+	@$(PIP) -e '.[embedded,dev-tensorflow]'
+	@touch $@

@@ -26,6 +26,7 @@ _NO_MEMORY = (
     "alloc_failed",
     "bad_alloc",
     "bad allocation",
+    "can't start new thread",
     # oneDNN, where its scratch memory cannot be had
     "could not create a memory object",
     "could not create a primitive",
