@@ -235,7 +235,9 @@ def as_error(error: BaseException, request_id: str) -> DarkroomError:
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported here
         or getattr(error, "code", None) == _OPENCV_NO_MEMORY
-        or (isinstance(error, RuntimeError) and "can't start new thread" in str(error))  # no room for its stack
+        or (
+            isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+        )  # no room for its stack
     ):
         return OutOfMemory("The work did not fit into memory.", retry_after=1)
     _log.error("The work failed", exc_info=error, extra={"request_id": request_id})

@@ -1,2 +1,3 @@
-"""Pix2Pix and TensorFlow Serving: the life of the model (`pix2pix/`), a server for machines without TensorFlow Serving (`server.py`),
-and the client that the gateway reaches either with (`client.py`)."""
+"""Pix2Pix and TensorFlow Serving: the model's life (`pix2pix/`), a server for machines that the official one does not
+run on (`server.py`), and the client by which the gateway reaches either (`client.py`).
+"""
