@@ -99,16 +99,20 @@ def encode(
     text: str = "",
 ) -> bytes:
     """The file's bytes; where the format has no transparency the picture is laid on white. `text` goes with it, where
-    readers of generated pictures look: PNG's text `parameters`, else EXIF's UserComment."""
+    readers of generated pictures look: PNG's text `parameters`, else EXIF's UserComment. So do the pixels an inch that
+    the picture's `info` has as `dpi`, in PNG and JPEG."""
     out = BytesIO()
+    dpi = image.info.get("dpi", (0, 0))
     exif = _comment(text) if text and format != "png" else b""
     if format == "jpeg":
-        flatten(image).save(out, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2, exif=exif)
+        flatten(image).save(
+            out, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2, exif=exif, dpi=dpi
+        )
     elif format == "webp":
         image = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
         image.save(out, "WEBP", quality=quality, method=WEBP_METHOD, lossless=quality == 100, exif=exif)
     else:
-        return png.write(image, text=text)
+        return png.write(image, text=text, dpi=dpi[0])
     return out.getvalue()
 
 

@@ -24,6 +24,7 @@ from services.errors import Unavailable
 LOCK = "darkroom.lock.json"
 STAMPS = "darkroom.stamps.json"
 PARTIAL = ".partial"
+WEIGHTS = (".safetensors", ".onnx")  # without a manifest, these make a folder a model's
 MAX_HEAD = 100 * 2**20  # the format's own bound on a safetensors file's head
 _PIECE = 4 * 2**20
 
@@ -146,7 +147,7 @@ class Shelf:
         """Whether all files are there in their size: a quick look, before anything is opened."""
         listed = manifest or Manifest.read(folder)
         if listed is None:
-            return folder.is_dir() and next(folder.rglob("*.safetensors"), None) is not None
+            return folder.is_dir() and any(path.suffix in WEIGHTS for path in folder.rglob("*"))
         return all(
             (path := folder / safe(file.path)).is_file()
             and (not file.size or path.stat().st_size == file.size)
@@ -191,11 +192,11 @@ def faults_of_form(folder: Path) -> Iterable[Fault]:
     if not folder.is_dir():
         yield Fault(folder, "is missing")
         return
-    weights = sorted(folder.rglob("*.safetensors"))
+    weights = sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS)
     if not weights:
-        yield Fault(folder, "has no safetensors file")
+        yield Fault(folder, "has no safetensors or ONNX file")
     for path in weights:
-        if fault := fault_of_safetensors(path):
+        if path.suffix == ".safetensors" and (fault := fault_of_safetensors(path)):
             yield Fault(path, fault)
     index = folder / "model_index.json"
     if index.is_file():

@@ -386,23 +386,97 @@ class Caption(Operation, service="caption", answers="data"):
 
 
 class Portrait(Seeded, service="portrait"):
-    """Turn a photograph into a studio profile picture."""
+    """Turn a photograph into a studio profile picture.
 
-    image: Picture
-    size: Literal["avatar", "id-card", "passport", "student-card"] = "avatar"
+    A tone, an exposure and a smoothing change the person and, without a cut, the whole photograph; a backdrop keeps
+    the very colour that was asked for.
+    """
+
+    image: Picture = Field(description="A photograph with one face, from the front.")
+    size: Literal["avatar", "id-card", "passport", "student-card"] = Field(
+        "avatar",
+        description="avatar is square; id-card is 30 x 40 mm, passport 35 x 45 mm (the head fills 70 to 80 % of its "
+        "height, as ICAO asks), student-card 25 x 30 mm.",
+    )
+    side: int | None = Field(
+        None, ge=64, le=4096, description="An avatar's pixels a side, 512 if absent; cards follow their dpi."
+    )
+    dpi: int = Field(
+        300, ge=72, le=1200, description="Pixels an inch, written into the file; a card's pixels follow."
+    )
+    sheet: Literal["10x15", "a4"] | None = Field(
+        None, description="Several on a sheet to print and cut: 10 x 15 cm or A4."
+    )
+    copies: int | None = Field(
+        None, ge=1, le=200, description="How many on the sheet; as many as fit if absent."
+    )
+    face: Literal["only", "largest"] | Annotated[int, Field(ge=0, le=99)] = Field(
+        "only",
+        description="Whose portrait: only refuses a photograph with several faces, largest takes the largest, a number "
+        "counts from the left, from 0.",
+    )
+    level: bool = Field(True, description="Turn the picture so that the eyes are level.")
     backdrop: Colour = Field("#e8e4dc", description="The colour behind the person.")
+    backdrop_to: Colour | None = Field(
+        None, description="The colour that the backdrop runs to: below, or outwards if radial."
+    )
+    gradient: Literal["linear", "radial"] = Field(
+        "linear", description="How the backdrop runs to the other colour."
+    )
+    cutter: Name = Field(
+        "auto",
+        description="The model of remove-background that cuts the person out; none keeps the photograph's own ground.",
+    )
     tone: Literal["cool", "neutral", "warm"] | Annotated[float, Field(ge=-1, le=1)] = Field(
         "neutral", description="cool, neutral, warm, or a number from -1 (cool) to 1 (warm)."
+    )
+    exposure: float = Field(0.0, ge=-3, le=3, description="In stops: 1 doubles the light, -1 halves it.")
+    smooth: float = Field(
+        0.0, ge=0, le=1, description="How far the skin is smoothed; eyes, mouth and hair are kept."
     )
     style: str | None = Field(
         None, max_length=1000, description="Words that hand the portrait on to image-to-image."
     )
+    style_lora: Name | None = Field(
+        None, description="A LoRA of the catalogue, by its name, that goes with the style."
+    )
+    style_weight: float = Field(1.0, ge=-4, le=4, description="The LoRA's weight.")
+    style_strength: float = Field(0.4, ge=0, le=1, description="0 keeps the portrait, 1 forgets it.")
+    style_model: Name = Field("auto", description="The model of image-to-image that paints the style.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.side is not None and self.size != "avatar":
+            raise misfit(
+                "side", "the size of a card in pixels follows from its dpi; only an avatar has a side"
+            )
+        if self.backdrop_to is not None and self.cutter == "none":
+            raise misfit(
+                "backdrop_to", "a photograph that keeps its own ground (cutter none) has no backdrop"
+            )
+        if self.copies is not None and self.sheet is None:
+            raise misfit("copies", "copies go with a sheet: 10x15 or a4")
+        if self.sheet is not None and self.style is not None:
+            raise misfit("sheet", "a style is painted over one portrait, not over a sheet of them")
+        if self.style is None and self.style_lora is not None:
+            raise misfit("style_lora", "a LoRA goes with a style: say in words what is to be seen")
+        if self.sheet == "a4" and self.dpi > 600:
+            raise misfit("dpi", "an A4 sheet may have at most {most} dpi", most=600)
+        return self
 
     def then(self) -> Operation | None:
         if self.style is None:
             return None
+        loras = [] if self.style_lora is None else [Lora(name=self.style_lora, weight=self.style_weight)]
         return ImageToImage(
-            prompt=self.style, image=Picture("part:image"), strength=0.4, seed=self.seed, format=self.format
+            prompt=self.style,
+            image=Picture("part:image"),
+            model=self.style_model,
+            strength=self.style_strength,
+            loras=loras,
+            seed=self.seed,
+            format=self.format,
+            quality=self.quality,
         )
 
 

@@ -75,7 +75,9 @@ def test_a_mistake_is_shown_with_what_to_do(stack: Any, page: Page, samples: Pat
     assert form.get_by_role("button", name="Run").is_enabled()
 
 
-def test_what_is_not_available_says_why_and_cannot_be_run(stack: Any, page: Page) -> None:
+def test_what_is_not_available_says_why_and_cannot_be_run(start: Any, page: Page) -> None:
+    stack = start("gateway", "rmbg")
+    stack.wait(lambda: "Darkroom is ready" in stack.said)
     page.goto(stack.url)
     form = page.locator("section#portrait")
     assert "not part of this installation" in form.inner_text()
