@@ -174,7 +174,7 @@ def embedded(*, batching: bool) -> Iterator[str]:
 
 
 @contextmanager
-def started(command: list[str], env: dict[str, str], ready: str) -> Iterator[None]:
+def started(command: list[str], env: dict[str, str], ready: str) -> Iterator[subprocess.Popen[bytes]]:
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdout=said, stderr=said, start_new_session=True
@@ -187,7 +187,7 @@ def started(command: list[str], env: dict[str, str], ready: str) -> Iterator[Non
                     sys.stderr.write(said.read().decode(errors="replace")[-4000:])
                     raise RuntimeError(f"{' '.join(command)} did not get ready")
                 time.sleep(0.1)
-            yield
+            yield process
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)

@@ -59,6 +59,9 @@ class PostgresServer:
                 self._binaries / "postgres",
                 *("-D", str(self._data), "-p", str(self.port), "-h", "127.0.0.1", "-k", ""),
                 *("-c", "max_connections=60", "-c", "shared_buffers=64MB"),
+                # processes are killed here, machines are not: what the kernel has been given is safe, and a recovery
+                # that synced each file of a hundred test databases would take minutes on a busy disk
+                *("-c", "fsync=off", "-c", "full_page_writes=off"),
             ],
             **self._options(),
         )

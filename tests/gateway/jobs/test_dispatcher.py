@@ -189,8 +189,8 @@ async def test_cancelling_a_running_job_hangs_up_on_the_service_at_once(begin: B
     began = time.monotonic()
     await state.queue.cancel(job.id)
     assert (await _ended(state, job)).state == "cancelled"
-    assert time.monotonic() - began < 1.0
-    async with asyncio.timeout(2):
+    assert time.monotonic() - began < 5.0  # of the 30 s that the service would hang
+    async with asyncio.timeout(5):
         while not service.seen.cancelled:
             await asyncio.sleep(0.01)
 

@@ -91,7 +91,8 @@ async def test_a_step_stays_cheap_in_a_long_line():
             line.enter(line.next().key_id, 1, bounded=True)
         return time.perf_counter() - began
 
-    assert min(cost(50_000) for _ in range(3)) < 5 * min(cost(500) for _ in range(3))
+    # a hundred times the length: a walk through the line would cost a hundred times as much
+    assert min(cost(50_000) for _ in range(3)) < 20 * min(cost(500) for _ in range(3))
 
 
 @given(st.data())
