@@ -34,6 +34,24 @@ class ModelFile(BaseModel):
     size: int = Field(0, ge=0, description="In bytes.")
 
 
+class NetInput(BaseModel):
+    """How a net of pictures takes its pixels, and what it gives."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    side: int = Field(ge=16, le=4096, description="Its input's height and width.")
+    mean: tuple[float, float, float] = Field(
+        description="Of red, green and blue from 0 to 1; it is subtracted."
+    )
+    std: tuple[float, float, float] = Field(description="What they are divided by after that.")
+    peak: Literal["255", "brightest"] = Field(
+        "255", description="What stands for 1: 255, or the picture's brightest value."
+    )
+    gives: Literal["alpha", "logits", "levels"] = Field(
+        "alpha", description="alpha from 0 to 1; logits before a sigmoid; levels to be stretched from 0 to 1."
+    )
+
+
 class ModelEntry(BaseModel):
     """One model of the catalogue."""
 
@@ -68,7 +86,7 @@ class ModelEntry(BaseModel):
         "", description="Where its files are, if not in the models' folder; beside the catalogue's own file."
     )
     single_file: str = Field(
-        "", description="One safetensors file with all its networks; `base` tells their form."
+        "", description="One file with all its networks: safetensors, whose form `base` tells, or ONNX."
     )
     subfolder: str = Field("", description="Where in its folder the part itself is.")
     base: str = Field("", description="The model whose parts it has, but for its own.")
@@ -84,6 +102,7 @@ class ModelEntry(BaseModel):
         description="What of its noise schedule differs from its folder's, or its base's.",
     )
     defaults: dict[str, Any] = Field(default_factory=dict)
+    takes: NetInput | None = Field(None, description="How it takes pixels, where it is a single net.")
     memory_mb: int = Field(
         0, ge=0, description="Memory it needs beside the pictures, in half precision where it has a choice."
     )

@@ -138,7 +138,7 @@ def _providers(device: str) -> list[Any]:
     there = onnxruntime.get_available_providers()
     # its arena would keep the most that any picture ever needed, rounded up to a power of two
     cpu = (CPU, {"arena_extend_strategy": "kSameAsRequested"})
-    if device == "cpu" or (device == "auto" and CUDA not in there):
+    if device in ("cpu", "mps") or (device == "auto" and CUDA not in there):
         return [cpu]
     if device != "auto" and not device.startswith("cuda"):
         raise BadInput(

@@ -357,6 +357,11 @@ class Preprocess(Reading, Encoded, service="controlnet"):
 class RemoveBackground(Encoded, service="rmbg"):
     """Cut the subject out of its background."""
 
+    model: Name = Field(
+        "auto",
+        description="auto, grabcut, micro-matte, birefnet, isnet, u2net ...; rmbg-1.4 and rmbg-2.0 are not for commercial "
+        "use, so that auto never takes them.",
+    )
     image: Picture
     output: Literal["cutout", "mask"] = Field(
         "cutout", description="The subject with transparency, or its mask alone."
@@ -365,13 +370,44 @@ class RemoveBackground(Encoded, service="rmbg"):
         None, description="A colour or a picture to put behind the subject."
     )
     trim: bool = Field(False, description="Crop to the subject.")
+    matting: bool = Field(
+        False, description="Decide each hair at the edges: takes seconds; for hair, fur and veils."
+    )
 
 
 class Cleanup(Encoded, service="cleanup"):
-    """Erase what the mask covers and fill it from its surroundings."""
+    """Erase what the mask covers and fill it from its surroundings.
+
+    Outside of the mask the answer is the picture, bit for bit (in a format that loses nothing). A mask that is all
+    black changes nothing; one that is all white is refused, because nothing is left to fill it from.
+    """
 
     image: Picture
     mask: Mask = Field(description="White where the picture is to be erased.")
+    strategy: Literal["auto", "original", "resize", "crop"] = Field(
+        "auto",
+        description="What the model is shown: the picture at its original size, resized to the limit, or cropped "
+        "around each piece of the mask. auto: the whole picture if the model takes it at once, else crops.",
+    )
+    limit: int | None = Field(
+        None,
+        ge=64,
+        le=4096,
+        description="The longer side, in pixels, that the model is shown at most; 1280 for resize if absent.",
+    )
+    margin: int | None = Field(
+        None,
+        ge=8,
+        le=2048,
+        description="For crop: pixels around a piece that the model sees; its own if absent, most often 128.",
+    )
+    grow: int = Field(0, ge=0, le=256, description="Pixels by which the mask is widened first.")
+    feather: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Pixels by which the mask is widened further, over which the fill fades into the picture.",
+    )
 
 
 class Caption(Operation, service="caption", answers="data"):

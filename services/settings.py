@@ -131,6 +131,32 @@ class DiffusionSettings(FromEnvironment):
     )
 
 
+class CleanupSettings(FromEnvironment):
+    """What the service cleanup reads beside what every service does."""
+
+    iopaint_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/]+(/\S*)?)?$",
+        description="The address of an IOPaint server, whose models `iopaint` then stands for; none if absent.",
+    )
+    iopaint_timeout: float = Field(
+        120.0, gt=0, description="Seconds that the IOPaint server may take for a fill."
+    )
+
+
+class NetSettings(FromEnvironment):
+    """Where the services that run ONNX files run them, and how many they keep."""
+
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:1; auto takes CUDA, then the processor; mps is the processor here.",
+    )
+    memory_mb: int = Field(
+        0, ge=0, description="Memory that all loaded models may take; 0: as much as they need."
+    )
+
+
 class HubSettings(FromEnvironment):
     """Where `darkroom models pull` fetches from, and how much may lie on the disk."""
 

@@ -21,8 +21,8 @@ AVATAR = 512  # pixels a side
 # a head in distances between its eyes, as anthropometry's averages have it (the distance is 63 mm, the head 220 to 230)
 CROWN, CHIN = 1.78, 1.75
 LEAST_CHIN, MOST_CHIN = 1.5, 2.0  # a mouth that laughs or speaks says less of the chin
-HAIR = 0.5  # how far above the crown hair may still be, in distances between the eyes
-ROOM = 0.03  # of the picture's height, left free above the hair
+HAIR = 0.3  # of the head's height: hair that stands further above the crown is cut off by the picture
+ROOM, NECK = 0.03, 0.05  # of the picture's height: free above the hair; at least below the chin
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Rule:
 RULES = {
     "avatar": Rule(1, 1, head=0.54, most=0.66, above=0.15),
     "id-card": Rule(30, 40, head=0.62, most=0.72, above=0.13),
-    "passport": Rule(35, 45, head=0.74, most=0.785, above=0.11),
+    "passport": Rule(35, 45, head=0.74, most=0.775, above=0.11),
     "student-card": Rule(25, 30, head=0.6, most=0.72, above=0.14),
 }
 
@@ -150,4 +150,5 @@ def with_hair(rule: Rule, head: Head, found: Frame, hair: float, cut: bool) -> F
     # a little smaller, as far as the rule lets the head shrink, then moved down
     height = min(head.height / rule.least, max(found.height, (found.bottom - top) / (1 - ROOM)))
     width = height * found.size[0] / found.size[1]
-    return Frame(-width / 2, top - ROOM * height, width, height, found.size)
+    top = max(top - ROOM * height, head.chin + NECK * height - height)
+    return Frame(-width / 2, top, width, height, found.size)

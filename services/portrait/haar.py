@@ -94,7 +94,7 @@ class HaarFinder:
         first = np.median(np.array(seen), axis=0)
         # once more around the angle that was found, since the cascade sees upright eyes best
         angle = math.degrees(math.atan2(*(first[1] - first[0])[::-1]))
-        seen = self._looks(whole, middle, side, -angle) or seen
+        seen = self._looks(whole, middle, side, angle) or seen
         left, right = np.median(np.array(seen), axis=0).tolist()
         return (left[0], left[1]), (right[0], right[1])
 

@@ -18,6 +18,8 @@ from services.portrait.faces import Point
 
 Map = NDArray[Any]  # of float32
 
+WHOLE = (0.0, 0.5, 1.05, 1.35)  # the face: across, down, half its width, half its height
+WIDER = 2.5  # how much further inside the face a colour may stray and still be of it
 CHEEK, BELOW, RADIUS = 0.45, 0.66, 0.16  # in distances between the eyes
 SPREAD, DEPTH = 10.0, 26.0  # in Lab: how far chromaticity and lightness of skin stray from the cheeks'
 # a face in coloured light, or a drawn one, has cheeks that no skin has: then a common skin stands in
@@ -57,9 +59,21 @@ def cheeks(lab: Map, face: Features) -> tuple[float, float, float]:
     return (light, a, b) if LEAST_HUE <= hue <= MOST_HUE and math.hypot(a, b) > 4 else COMMON
 
 
-def likely(lab: Map, face: Features) -> Map:
-    """From 0 to 1, for a picture in CIELAB."""
+def likely(lab: Map, face: Features, *, lips: bool = False) -> Map:
+    """From 0 to 1, for a picture in CIELAB; with `lips` they and the lights on the skin are of it, inside the face."""
     light, a, b = cheeks(lab, face)
-    chroma = (lab[..., 1] - a) ** 2 + (lab[..., 2] - b) ** 2
+    away = (lab[..., 1] - a) ** 2 + (lab[..., 2] - b) ** 2
+    if lips:
+        inside = np.zeros(lab.shape[:2], np.float32)
+        ellipse(inside, face, WHOLE, 1.0)
+        away /= 1 + (WIDER**2 - 1) * cv2.GaussianBlur(inside, (0, 0), max(0.6, 0.1 * face.between))
     depth = (lab[..., 0] - light) ** 2
-    return np.asarray(np.exp(-chroma / (2 * SPREAD**2) - depth / (2 * DEPTH**2)), dtype=np.float32)
+    return np.asarray(np.exp(-away / (2 * SPREAD**2) - depth / (2 * DEPTH**2)), dtype=np.float32)
+
+
+def ellipse(marks: Map, face: Features, part: tuple[float, float, float, float], value: float) -> None:
+    """Draws a part of the face: where its middle is (across, down) and how far it reaches."""
+    across, down, wide, high = part
+    angle = math.degrees(math.atan2(face.right[1] - face.left[1], face.right[0] - face.left[0]))
+    axes = (2 * wide * face.between, 2 * high * face.between)
+    cv2.ellipse(marks, (face.at(across, down), axes, angle), value, -1)

@@ -53,18 +53,10 @@ def smoothed(pixels: Pixels, amount: float, face: Features) -> Pixels:
 def where(shape: tuple[int, int], face: Features) -> Map:
     """The face and the neck, soft at the edges, without what is kept."""
     marks = np.zeros(shape, np.float32)
-    _ellipse(marks, face, FACE, 1.0)
+    skin.ellipse(marks, face, FACE, 1.0)
     for part in KEPT:
-        _ellipse(marks, face, part, 0.0)
+        skin.ellipse(marks, face, part, 0.0)
     return np.asarray(cv2.GaussianBlur(marks, (0, 0), max(0.6, 0.07 * face.between)))
-
-
-def _ellipse(marks: Map, face: Features, part: tuple[float, float, float, float], value: float) -> None:
-    across, down, wide, high = part
-    middle = face.at(across, down)
-    angle = np.degrees(np.arctan2(face.right[1] - face.left[1], face.right[0] - face.left[0]))
-    axes = (2 * wide * face.between, 2 * high * face.between)
-    cv2.ellipse(marks, (middle, axes, float(angle)), value, -1)
 
 
 def _guided(plane: Map, radius: int, epsilon: float) -> Map:

@@ -66,7 +66,7 @@ def graded(pixels: Pixels, tone: float, stops: float, face: Features) -> Pixels:
         return _eight_bits(coded(light))
     before = _lab(coded(light))
     after = _grade(_lab(coded(_in_light(light, tone))), tone)
-    return _eight_bits(_rgb(_natural(before, after, skin.likely(before, face))))
+    return _eight_bits(_rgb(_natural(before, after, skin.likely(before, face, lips=True))))
 
 
 def _in_light(light: Map, tone: float) -> Map:
@@ -99,7 +99,7 @@ def _natural(before: Map, after: Map, sure: Map) -> Map:
     kept = hue + most * np.tanh(turn / most)
     near = chroma * (1 + MOST_CHROMA * np.tanh((new_chroma / np.maximum(chroma, 1e-3) - 1) / MOST_CHROMA))
     # grey has no hue to keep
-    sure = sure * np.clip(chroma / 6, 0, 1)
+    sure = np.clip(1.6 * sure, 0, 1) * np.clip(chroma / 6, 0, 1)
     out = after.copy()
     out[..., 1] += sure * (near * np.cos(kept) - after[..., 1])
     out[..., 2] += sure * (near * np.sin(kept) - after[..., 2])
