@@ -162,7 +162,9 @@ def post(client: httpx.Client, path: str, files: dict[str, bytes], **fields: str
     return answer.content
 
 
-def through(stack: Stack, service: str, call: Callable[[httpx.Client], object], seconds: float, callers: int) -> Row:
+def through(
+    stack: Stack, service: str, call: Callable[[httpx.Client], object], seconds: float, callers: int
+) -> Row:
     pid = stack.service(service)
     with httpx.Client(base_url=stack.url, timeout=120) as client:
         call(client)
@@ -189,7 +191,10 @@ def beside_rembg(seconds: float) -> None:
             (file := Path(folder) / "picture.jpg").write_bytes(picture)
             loop = [python, str(ROOT / "bench" / "peers" / "rembg_loop.py"), str(NET), str(side), str(file)]
             told = subprocess.run(
-                [*loop, str(seconds), str(norm["mean"]), str(norm["std"])], capture_output=True, text=True, check=True
+                [*loop, str(seconds), str(norm["mean"]), str(norm["std"])],
+                capture_output=True,
+                text=True,
+                check=True,
             ).stdout
             theirs = json.loads(told.splitlines()[-1])
             ours = through(
@@ -213,7 +218,16 @@ def beside_iopaint(seconds: float) -> None:
     print("|---|---|---|---|---|---|---|---|")
     port = free_port()
     python = peer("iopaint", "iopaint==1.6.0")
-    command = [python, "-m", "iopaint", "start", "--model=cv2", "--device=cpu", f"--port={port}", "--host=127.0.0.1"]
+    command = [
+        python,
+        "-m",
+        "iopaint",
+        "start",
+        "--model=cv2",
+        "--device=cpu",
+        f"--port={port}",
+        "--host=127.0.0.1",
+    ]
     with running(command, core=None, port=port, patience=180) as server, darkroom("cleanup") as stack:
         client = httpx.Client(base_url=server.url, timeout=120)
         for megapixels in SIZES:
@@ -264,7 +278,10 @@ def stages() -> None:
                 told = []
                 for _ in range(4):
                     answer = client.post(
-                        f"/v1/{operation}", files=files, data={"model": model}, headers={"accept": "application/json"}
+                        f"/v1/{operation}",
+                        files=files,
+                        data={"model": model},
+                        headers={"accept": "application/json"},
                     )
                     answer.raise_for_status()
                     told.append(answer.json()["timing"])
@@ -298,7 +315,9 @@ def crowd(seconds: float) -> None:
     rows["8 callers, one at a time, all cores"] = _slots(lambda: wide.run(item), seconds, 1)
     for most in (4, 8):
         share = Batcher[Any, Any](lambda items: wide.run(np.concatenate(items))[0], most)
-        rows[f"8 callers, in batches of up to {most}, all cores"] = timed(lambda share=share: share(item), seconds, 8)  # type: ignore[misc]
+        rows[f"8 callers, in batches of up to {most}, all cores"] = timed(
+            lambda share=share: share(item), seconds, 8
+        )  # type: ignore[misc]
     rows["8 callers of BentoML's adaptive batching (typed method, over HTTP)"] = measured(NET, item, seconds)
     for name, (rate, median) in rows.items():
         print(f"| {name} | {rate:.1f} | {median:.1f} |", flush=True)

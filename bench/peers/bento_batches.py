@@ -51,7 +51,15 @@ class Front:
 def measured(net: Path, item: NDArray[np.float32], seconds: float) -> tuple[float, float]:
     """Calls a second, and the median's milliseconds."""
     port = free_port()
-    command = [sys.executable, "-m", "bentoml", "serve", "bench.peers.bento_batches:Front", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "bentoml",
+        "serve",
+        "bench.peers.bento_batches:Front",
+        "--port",
+        str(port),
+    ]
     needed = {FILE: str(net), SIDES: f"{item.shape[2]},{item.shape[3]}"}
     taken: list[float] = []
     with running(command, core=None, port=port, environment=needed, patience=60) as server:

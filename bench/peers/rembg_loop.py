@@ -50,7 +50,12 @@ def peak_mb() -> float:
 
 
 def main() -> None:
-    file, side, picture, seconds = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]).read_bytes(), float(sys.argv[4])
+    file, side, picture, seconds = (
+        sys.argv[1],
+        int(sys.argv[2]),
+        Path(sys.argv[3]).read_bytes(),
+        float(sys.argv[4]),
+    )
     Ours.file = file
     norm = ((float(sys.argv[5]),) * 3, (float(sys.argv[6]),) * 3) if len(sys.argv) > 6 else IMAGENET
     session = Ours(side, norm)
