@@ -66,7 +66,7 @@ def measured(net: Path, item: NDArray[np.float32], seconds: float) -> tuple[floa
         clients = [bentoml.SyncHTTPClient(server.url, server_ready_timeout=30) for _ in range(CALLERS)]
         began = time.perf_counter() + 3  # what comes before is warm-up, in which BentoML learns its window
 
-        def caller(client: Any) -> None:
+        def caller(client: bentoml.SyncHTTPClient) -> None:
             while (start := time.perf_counter()) < began + seconds:
                 client.ask()
                 if start >= began:
