@@ -180,7 +180,8 @@ def beside_rembg(seconds: float) -> None:
     from services.models import read_catalogue
 
     entry = next(one for one in read_catalogue() if one.name == MATTE)
-    side, norm = int(entry.defaults["side"]), entry.defaults
+    assert entry.takes is not None
+    side, mean, std = (str(entry.takes.side), *(",".join(map(str, each)) for each in (entry.takes.mean, entry.takes.std)))
     print("\n## remove-background beside rembg's library call, the same ONNX file\n")
     print("| megapixels | rembg, pictures/s | ms | peak MB | Darkroom, pictures/s | ms | peak MB | ratio |")
     print("|---|---|---|---|---|---|---|---|")
@@ -189,9 +190,9 @@ def beside_rembg(seconds: float) -> None:
         for megapixels in SIZES:
             picture = jpeg(megapixels)
             (file := Path(folder) / "picture.jpg").write_bytes(picture)
-            loop = [python, str(ROOT / "bench" / "peers" / "rembg_loop.py"), str(NET), str(side), str(file)]
+            loop = [python, str(ROOT / "bench" / "peers" / "rembg_loop.py"), str(NET), side, str(file)]
             told = subprocess.run(
-                [*loop, str(seconds), str(norm["mean"]), str(norm["std"])],
+                [*loop, str(seconds), mean, std],
                 capture_output=True,
                 text=True,
                 check=True,

@@ -1,8 +1,8 @@
 """rembg's library call in a loop, on an ONNX file of ours: run with the Python of an environment that has rembg.
 
-    PYTHON bench/peers/rembg_loop.py FILE.onnx SIDE PICTURE.jpg SECONDS [MEAN STD]
+    PYTHON bench/peers/rembg_loop.py FILE.onnx SIDE PICTURE.jpg SECONDS MEAN STD
 
-JPEG bytes go in and PNG bytes come out at each call. It prints one line of JSON: {"per_second", "p50_ms", "peak_mb",
+JPEG bytes go in and PNG bytes come out at each call; MEAN and STD are three numbers, with commas. It prints one line of JSON: {"per_second", "p50_ms", "peak_mb",
 "bytes"}. It knows nothing of Darkroom: rembg is installed alone.
 """
 
@@ -19,8 +19,6 @@ import onnxruntime
 import rembg
 from PIL import Image
 from rembg.sessions.base import BaseSession
-
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Ours(BaseSession):
@@ -57,7 +55,7 @@ def main() -> None:
         float(sys.argv[4]),
     )
     Ours.file = file
-    norm = ((float(sys.argv[5]),) * 3, (float(sys.argv[6]),) * 3) if len(sys.argv) > 6 else IMAGENET
+    norm = tuple(tuple(map(float, each.split(","))) for each in sys.argv[5:7])
     session = Ours(side, norm)
     answer = rembg.remove(picture, session=session)
     taken = []
