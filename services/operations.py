@@ -463,6 +463,9 @@ class Portrait(Seeded, service="portrait"):
         "auto",
         description="The model of remove-background that cuts the person out; none keeps the photograph's own ground.",
     )
+    matting: bool = Field(
+        False, description="Decide the transparency of each hair; it takes a second or a few more."
+    )
     tone: Literal["cool", "neutral", "warm"] | Annotated[float, Field(ge=-1, le=1)] = Field(
         "neutral", description="cool, neutral, warm, or a number from -1 (cool) to 1 (warm)."
     )

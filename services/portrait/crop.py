@@ -121,6 +121,11 @@ class Frame:
         size = max(1, round(width * self.scale)), max(1, round(height * self.scale))
         return Frame(left, top, width, height, size)
 
+    def shrunk(self, share: float) -> Frame:
+        """The same box in fewer pixels."""
+        size = max(1, round(self.size[0] * share)), max(1, round(self.size[1] * share))
+        return replace(self, size=size)
+
 
 def pixels(rule: Rule, side: int | None, dpi: int) -> tuple[int, int]:
     """The picture's size."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.errors import UnknownModel
-from services.models import Models, own_catalogues, read_catalogue
+from services.models import AUTO, Models, own_catalogues, read_catalogue
 from services.rmbg.engines import Engine, engines
 
 NONE = "none"  # keeps the photograph's own ground
@@ -17,21 +17,20 @@ NONE = "none"  # keeps the photograph's own ground
 class Cutters:
     """The rmbg service's engines, by their models' names and aliases."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int = 1) -> None:
         self._models = Models("rmbg", read_catalogue(*own_catalogues(folder)), folder)
-        self._engines = engines()
-        for name in self._engines:
-            self._models.loaded(name)
+        self._engines = engines(self._models, threads)
 
     def engine(self, name: str) -> Engine | None:
         """None where nothing is cut out."""
         if name == NONE:
             return None
         try:
-            return self._engines[self._models.resolve(name)]
+            found = self._engines.best() if name == AUTO else self._models.resolve(name)
         except UnknownModel as error:
             raise UnknownModel(
                 f"{error.detail} {NONE!r} keeps the photograph's own ground.",
                 field="cutter",
                 help=error.what_to_do,
             ) from error
+        return self._engines[found]

@@ -17,6 +17,7 @@ from PIL import Image
 from services.portrait.crop import Axes, Frame
 
 Pixels = NDArray[Any]  # of uint8
+STAIRS = 0.7  # of a small pixel: how far an enlarged mask's edge is blurred
 
 
 def bounds(size: tuple[int, int], axes: Axes) -> tuple[float, float, float, float]:
@@ -49,9 +50,11 @@ def sampled(image: Image.Image, axes: Axes, frame: Frame) -> Image.Image:
     return Image.fromarray(_warped(part, turn, frame.size))
 
 
-def resampled(picture: Pixels, of: Frame, wanted: Frame) -> Pixels:
-    """One frame's pixels out of another's."""
-    return _warped(picture, wanted.matrix() @ np.linalg.inv(of.matrix()), wanted.size)
+def resampled(mask: Pixels, of: Frame, wanted: Frame) -> Pixels:
+    """One frame's mask out of another's; one that is enlarged has no stairs at its edge."""
+    found = _warped(mask, wanted.matrix() @ np.linalg.inv(of.matrix()), wanted.size)
+    larger = wanted.scale / of.scale
+    return np.asarray(cv2.GaussianBlur(found, (0, 0), STAIRS * larger)) if larger > 1.2 else found
 
 
 def _needed(size: tuple[int, int], turn: NDArray[Any], wanted: tuple[int, int]) -> tuple[int, int, int, int]:

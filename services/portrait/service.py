@@ -23,7 +23,7 @@ class PortraitService(Service):
 
     def load(self, models: Models) -> None:
         cv2.setNumThreads(self.threads)
-        self.cutters = Cutters(models.folder)
+        self.cutters = Cutters(models.folder, self.threads)
         self.finders = {"haar": HaarFinder()}
         if models.present(models["yunet"]):
             self.finders["yunet"] = YunetFinder(models.path("yunet", FILE))

@@ -1,7 +1,7 @@
 """The studio: in come a photograph and what is wanted of it, out comes the portrait.
 
-    photograph ─ face ─ frame ─┬─ person ─ smooth ─ exposure, tone ─┐
-                               └─ mask (rmbg's engines) ────────────┴─ backdrop ─ portrait ─ sheet
+    photograph ─ face ─ frame ─┬─ mask (rmbg's engines) ────────────┐
+                               └─ person ─ smooth ─ exposure, tone ─┴─ backdrop ─ portrait ─ sheet
 
 All but the search for the face works at the portrait's size, not the photograph's.
 """
@@ -26,6 +26,7 @@ from services.portrait.faces import Face, Finder, chosen
 from services.portrait.skin import Features
 from services.rmbg import compose
 from services.rmbg.engines import Engine
+from services.rmbg.foreground import pure
 
 Step = Callable[[int, int], None]
 Pixels = NDArray[Any]  # of uint8
@@ -58,7 +59,7 @@ def portrait(ask: Portrait, finder: Finder, cutter: Engine | None, step: Step) -
     step(1, STEPS)
     mask = None
     if cutter is not None:
-        around, seen = _cut(photo, axes, framed, cutter)
+        around, seen = _cut(photo, axes, framed, cutter, ask.matting, step)
         hair = _hair(seen, around, head)
         if hair is not None:
             cut = hair <= around.top + 2 / around.scale and around.top > framed.top
@@ -66,6 +67,8 @@ def portrait(ask: Portrait, finder: Finder, cutter: Engine | None, step: Step) -
         mask = level.resampled(seen, around, framed)
     step(2, STEPS)
     person, alpha = _person(photo, axes, framed, mask)
+    if mask is not None and alpha is not None:
+        person = pure(person, alpha)
     features = _features(face, axes, framed)
     person = smooth.smoothed(person, ask.smooth, features)
     person = tone.graded(person, tone.strength(ask.tone), ask.exposure, features)
@@ -93,19 +96,24 @@ def compose_on_white(photo: Image.Image) -> Image.Image:
     return compose.on(photo, "white") if photo.mode == "RGBA" else photo
 
 
-def _cut(photo: Image.Image, axes: Axes, framed: Frame, cutter: Engine) -> tuple[Frame, Pixels]:
+def _cut(
+    photo: Image.Image, axes: Axes, framed: Frame, cutter: Engine, matting: bool, step: Step
+) -> tuple[Frame, Pixels]:
     """The person's mask in a wider frame."""
     around = framed.around(AROUND, level.bounds(photo.size, axes))
-    longest = max(around.size)
-    if longest > CUTTER_SIDE:
-        size = (
-            max(1, round(around.size[0] * CUTTER_SIDE / longest)),
-            max(1, round(around.size[1] * CUTTER_SIDE / longest)),
-        )
-        around = Frame(around.left, around.top, around.width, around.height, size)
+    # a picture that is enlarged shows no more
+    around = around.shrunk(min(1.0, CUTTER_SIDE / max(around.size), 1 / around.scale))
     shown = level.sampled(photo, axes, around)
-    mask = compose.visible(shown, cutter.mask(shown, lambda _done, _total: None))
-    return around, np.asarray(mask)
+
+    def check(*_: int) -> None:
+        step(1, STEPS)
+
+    mask = cutter.mask(shown, check)
+    if matting:
+        from services.rmbg.matting import matted  # compiles for a while when it is first needed
+
+        mask = Image.fromarray(matted(np.asarray(shown.convert("RGB")), np.asarray(mask), check)[0])
+    return around, np.asarray(compose.visible(shown, mask))
 
 
 def _hair(mask: Pixels, of: Frame, head: Head) -> float | None:

@@ -1,0 +1,139 @@
+"""Trains the micro net: `python -m services.cleanup.micro.train`. In go seeds, out come `weights/micro.onnx` and its
+ledger.
+
+About an hour on one core of a 2024 server processor that has nothing else to do. It is seeded, keeps a checkpoint
+in the work folder, goes on from it when it is started again, and says how long it still takes; `--export` writes
+what a checkpoint has reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as f
+
+from services.cleanup.micro.export import write
+from services.cleanup.micro.net import Net
+from services.cleanup.micro.pictures import Painter, hole
+from services.micro.loop import Loop
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+SCRIPT = "services/cleanup/micro/train.py"
+SEED, UNSEEN = 20, 9_000_000  # what is judged has seeds from UNSEEN on
+CANVAS, POOL = 288, 320
+SMALL, LARGE = (8, 128), (2, 256)  # pictures of a batch, and their side
+
+
+class Lessons:
+    """Batches of pictures and holes; a pool of pictures, of which one is drawn anew for every other batch."""
+
+    def __init__(self, seed: int, pool: int = POOL) -> None:
+        self.painter = Painter(seed)
+        self.chance = np.random.default_rng(seed + 1)
+        self.pool = [self.painter.picture(CANVAS) for _ in range(pool)]
+
+    def batch(self, count: int, side: int) -> tuple[Tensor, Tensor]:
+        if self.chance.random() < 0.5:
+            self.pool[self.chance.integers(len(self.pool))] = self.painter.picture(CANVAS)
+        pictures = np.stack([self._cut(side) for _ in range(count)])
+        holes = np.stack([hole(self.chance, side) for _ in range(count)])
+        image = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+        return image.contiguous(), torch.from_numpy(holes)[:, None].float()
+
+    def _cut(self, side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        chance = self.chance
+        picture = self.pool[chance.integers(len(self.pool))]
+        if side * 2 <= CANVAS and chance.random() < 0.3:
+            picture = picture[: CANVAS // 2 * 2, : CANVAS // 2 * 2].reshape(CANVAS // 2, 2, CANVAS // 2, 2, 3)
+            picture = picture.mean((1, 3)).astype(np.uint8)
+        top, left = chance.integers(0, picture.shape[0] - side + 1, 2)
+        part = picture[top : top + side, left : left + side]
+        part = part[:, ::-1] if chance.random() < 0.5 else part
+        return np.ascontiguousarray(np.rot90(part, int(chance.integers(4))))
+
+
+def loss(made: Tensor, true: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """What differs in the hole: in colour, from pixel to pixel, and at a coarse scale. And its squared error."""
+    change = (made - true) * mask
+    area = mask.sum() * 3 + 1
+    square = (change**2).sum() / area
+    colour = change.abs().sum() / area
+    across = (change[..., 1:] - change[..., :-1]).abs().sum() / area
+    down = (change[..., 1:, :] - change[..., :-1, :]).abs().sum() / area
+    coarse = f.avg_pool2d(change, 8).abs().sum() * 64 / area
+    return colour + 4 * square + 0.25 * (across + down) + 0.5 * coarse, square
+
+
+def psnr(net: Net, lessons: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Mean PSNR inside the holes, of the net and of the smooth fill that it begins with."""
+    from services.cleanup.micro.net import smooth
+
+    found: list[list[float]] = [[], []]
+    with torch.no_grad():
+        for image, mask in lessons:
+            for at, filled in enumerate((net(image * (1 - mask), mask), smooth(image * (1 - mask), mask))):
+                change = ((filled.clamp(0, 1) - image) ** 2 * mask).sum((1, 2, 3)) / (mask.sum((1, 2, 3)) * 3)
+                found[at] += (-10 * torch.log10(change + 1e-6)).tolist()
+    return float(np.mean(found[0])), float(np.mean(found[1]))
+
+
+def train(work: Path, steps: int, export_only: bool) -> None:
+    torch.manual_seed(SEED)
+    net = Net().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loop = Loop("cleanup", {"net": net}, steps, lr=1.5e-3, work=work, average=0.995, muon=False)
+    if not export_only:
+        lessons = Lessons(SEED + loop.done)
+        judged = Lessons(UNSEEN, 40)
+        unseen = [judged.batch(4, 128) for _ in range(6)] + [judged.batch(2, 256) for _ in range(4)]
+
+        def step(at: int) -> tuple[Tensor, dict[str, float]]:
+            image, mask = lessons.batch(*(LARGE if at % 4 == 3 else SMALL))
+            image = image.to(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16):
+                made = net(image * (1 - mask), mask)
+            value, square = loss(made, image, mask)
+            return value, {"rmse": float(square.detach()) ** 0.5}
+
+        def look(_: int) -> str:
+            made, begun = psnr(net, unseen)
+            return f"{made:.2f} dB in unseen holes, {begun:.2f} dB filled smoothly"
+
+        loop.run(step, look=look, looks=250)
+    loop.averaged()
+    WEIGHTS.mkdir(exist_ok=True)
+    write(net.eval(), WEIGHTS / "micro.onnx")
+    data = (WEIGHTS / "micro.onnx").read_bytes()
+    told = {
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "script": SCRIPT,
+        "seed": SEED,
+        "steps": loop.done,
+    }
+    (WEIGHTS / "ledger.json").write_text(json.dumps({"files": {"micro.onnx": told}}, indent=2) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m services.cleanup.micro.train", description=__doc__)
+    parser.add_argument(
+        "--work", type=Path, default=Path(".darkroom/cleanup"), help="the checkpoint's folder"
+    )
+    parser.add_argument("--steps", type=int, default=3_000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--export", action="store_true", help="train no further; write the checkpoint's net")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(chosen.threads)
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    print("cleanup: about an hour on one core", file=sys.stderr, flush=True)  # noqa: T201
+    train(chosen.work, chosen.steps, chosen.export)
+
+
+if __name__ == "__main__":
+    main()
