@@ -181,7 +181,10 @@ def beside_rembg(seconds: float) -> None:
 
     entry = next(one for one in read_catalogue() if one.name == MATTE)
     assert entry.takes is not None
-    side, mean, std = (str(entry.takes.side), *(",".join(map(str, each)) for each in (entry.takes.mean, entry.takes.std)))
+    side, mean, std = (
+        str(entry.takes.side),
+        *(",".join(map(str, each)) for each in (entry.takes.mean, entry.takes.std)),
+    )
     print("\n## remove-background beside rembg's library call, the same ONNX file\n")
     print("| megapixels | rembg, pictures/s | ms | peak MB | Darkroom, pictures/s | ms | peak MB | ratio |")
     print("|---|---|---|---|---|---|---|---|")

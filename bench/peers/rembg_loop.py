@@ -2,8 +2,8 @@
 
     PYTHON bench/peers/rembg_loop.py FILE.onnx SIDE PICTURE.jpg SECONDS MEAN STD
 
-JPEG bytes go in and PNG bytes come out at each call; MEAN and STD are three numbers, with commas. It prints one line of JSON: {"per_second", "p50_ms", "peak_mb",
-"bytes"}. It knows nothing of Darkroom: rembg is installed alone.
+JPEG bytes go in and PNG bytes come out at each call; MEAN and STD are three numbers, with commas. It prints one line of
+JSON: {"per_second", "p50_ms", "peak_mb", "bytes"}. It knows nothing of Darkroom: rembg is installed alone.
 """
 
 from __future__ import annotations
