@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 
+from services.batching import Batcher
 from services.models import ModelEntry, Models, read_catalogue
 from services.onnx import open_net
 from services.rmbg.engine import Engine, Step
@@ -21,6 +22,7 @@ from services.settings import NetSettings
 __all__ = ["Engine", "Engines", "Step", "engines"]
 
 GRABCUT, NET = "grabcut", "onnx-matte"
+AT_ONCE = 8  # pictures in one call of a net on a GPU
 _log = logging.getLogger("darkroom.rmbg")
 
 
@@ -72,7 +74,10 @@ class Engines(Mapping[str, Engine]):
         net = open_net(path, entry.name, self._threads, self._settings.device)
         self._models.loaded(entry.name)
         _log.info("%s is opened on %s. Its licence: %s", entry.name, net.device, entry.licence)
-        return NetEngine(net, entry.takes, entry.name)
+        engine = NetEngine(net, entry.takes, entry.name)
+        if net.device != "cpu":  # on a processor a row in a batch costs what it costs alone (bench/photo.py)
+            engine.ask = Batcher(engine.infer, AT_ONCE)
+        return engine
 
     def _make_room(self, coming: ModelEntry) -> None:
         """Closes what was used longest ago; who still uses it finishes."""
