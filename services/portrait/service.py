@@ -31,10 +31,10 @@ class PortraitService(Service):
             models.loaded(name)
 
     def portrait(self, ask: Portrait, job: Job) -> Iterator[Any]:
-        studio.refuse_too_large(ask, self.settings.max_pixels)
+        paper = studio.layout(ask, self.settings.max_pixels)
         cutter = self.cutters.engine(ask.cutter)
         made = studio.portrait(ask, self.finders[ask.model], cutter, job.progress)
-        yield Result(studio.printed(ask, made.image))
+        yield Result(made.image if paper is None else studio.printed(ask, made.image, paper))
         yield {
             "model": ask.model,
             "face": made.face.told(),

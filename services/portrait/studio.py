@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from services.errors import BadInput
 from services.operations import Portrait
 from services.portrait import crop, level, sheet, smooth, tone
 from services.portrait.backdrop import backdrop
 from services.portrait.crop import RULES, Axes, Frame, Head
 from services.portrait.faces import Face, Finder, chosen
+from services.portrait.sheet import Layout
 from services.portrait.skin import Features
 from services.rmbg import compose
 from services.rmbg.engines import Engine
@@ -53,7 +53,7 @@ def portrait(ask: Portrait, finder: Finder, cutter: Engine | None, step: Step) -
     """One portrait; `ask.image` has been decoded."""
     photo: Image.Image = ask.image.pixels
     step(0, STEPS)
-    face = chosen(finder.find(compose_on_white(photo)), ask.face, photo.size)
+    face = chosen(finder.find(_on_white(photo)), ask.face, photo.size)
     axes, head, rule = Axes.of(face, level=ask.level), Head.of(face), RULES[ask.size]
     size = crop.pixels(rule, ask.side, ask.dpi)
     framed = crop.frame(rule, head, size, level.lowest(photo.size, axes))
@@ -86,16 +86,22 @@ def portrait(ask: Portrait, finder: Finder, cutter: Engine | None, step: Step) -
     return Made(image, face, -axes.angle, head.height / framed.height)
 
 
-def printed(ask: Portrait, image: Image.Image) -> Image.Image:
-    """The sheet of it, if one was asked for."""
+def layout(ask: Portrait, most: int) -> Layout | None:
+    """How the sheet will look, if one was asked for; it is refused before any work is done."""
     if ask.sheet is None:
-        return image
-    whole = sheet.sheet(image, ask.sheet, ask.copies, ask.dpi)
+        return None
+    size = crop.pixels(RULES[ask.size], ask.side, ask.dpi)
+    return sheet.fitting(ask.sheet, size, ask.copies, ask.dpi, most)
+
+
+def printed(ask: Portrait, image: Image.Image, paper: Layout) -> Image.Image:
+    """The sheet of it."""
+    whole = sheet.sheet(image, paper, ask.copies, ask.dpi)
     whole.info["dpi"] = (ask.dpi, ask.dpi)
     return whole
 
 
-def compose_on_white(photo: Image.Image) -> Image.Image:
+def _on_white(photo: Image.Image) -> Image.Image:
     """RGB, for who finds faces; a see-through photograph has no black ground."""
     return compose.on(photo, "white") if photo.mode == "RGBA" else photo
 
@@ -174,16 +180,3 @@ def _on(person: Image.Image, ask: Portrait) -> Image.Image:
     behind = backdrop(person.size, ask.backdrop, ask.backdrop_to, ask.gradient)
     whole = Image.alpha_composite(behind, person.convert("RGBA"))
     return whole.convert("RGB") if whole.getchannel("A").getextrema()[0] == 255 else whole
-
-
-def refuse_too_large(ask: Portrait, most: int) -> None:
-    """A sheet's pixels are an answer's, which have a limit, too."""
-    if ask.sheet is None:
-        return
-    wide, high = (side / crop.INCH * ask.dpi for side in sheet.PAPERS[ask.sheet])
-    if wide * high > most:
-        raise BadInput(
-            f"{ask.sheet} at {ask.dpi} dpi is {wide:.0f} x {high:.0f} pixels; {most:,} in all are allowed.",
-            field="dpi",
-            help="Ask for a lower dpi or the smaller paper.",
-        )
