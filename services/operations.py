@@ -361,8 +361,8 @@ class RemoveBackground(Encoded, service="rmbg"):
 
     model: Name = Field(
         "auto",
-        description="auto, grabcut, micro-matte, birefnet, isnet, u2net ...; rmbg-1.4 and rmbg-2.0 are not for commercial "
-        "use, so that auto never takes them.",
+        description="auto, grabcut, micro-matte, birefnet, isnet, u2net ...; rmbg-1.4 and rmbg-2.0 are not for "
+        "commercial use, so that auto never takes them.",
     )
     image: Picture
     output: Literal["cutout", "mask"] = Field(
