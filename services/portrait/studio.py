@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from services.operations import Portrait
-from services.portrait import crop, level, sheet, smooth, tone
+from services.portrait import crop, level, light, sheet, smooth, tone
 from services.portrait.backdrop import backdrop
 from services.portrait.crop import RULES, Axes, Frame, Head
 from services.portrait.faces import Face, Finder, chosen
@@ -60,7 +60,7 @@ def portrait(ask: Portrait, finder: Finder, cutter: Engine | None, step: Step) -
     step(1, STEPS)
     mask = None
     if cutter is not None:
-        around, seen = _cut(photo, axes, framed, cutter, ask.matting, step)
+        around, seen = _cut(ask, axes, framed, cutter, step)
         hair = _hair(seen, around, head)
         if hair is not None:
             cut = hair <= around.top + 2 / around.scale and around.top > framed.top
@@ -106,20 +106,23 @@ def _on_white(photo: Image.Image) -> Image.Image:
     return compose.on(photo, "white") if photo.mode == "RGBA" else photo
 
 
-def _cut(
-    photo: Image.Image, axes: Axes, framed: Frame, cutter: Engine, matting: bool, step: Step
-) -> tuple[Frame, Pixels]:
+def _cut(ask: Portrait, axes: Axes, framed: Frame, cutter: Engine, step: Step) -> tuple[Frame, Pixels]:
     """The person's mask in a wider frame."""
+    photo: Image.Image = ask.image.pixels
     around = framed.around(AROUND, level.bounds(photo.size, axes))
     # a picture that is enlarged shows no more
     around = around.shrunk(min(1.0, CUTTER_SIDE / max(around.size), 1 / around.scale))
     shown = level.sampled(photo, axes, around)
+    if ask.exposure > 0:  # what was too dark to be seen is seen so
+        seen = light.coded(light.exposed(light.linear(np.asarray(shown.convert("RGB"))), 2.0**ask.exposure))
+        bright = Image.fromarray(np.asarray(seen * 255 + 0.5, dtype=np.uint8))
+        shown = compose.cutout(bright, shown.getchannel("A")) if shown.mode == "RGBA" else bright
 
     def check(*_: int) -> None:
         step(1, STEPS)
 
     mask = cutter.mask(shown, check)
-    if matting:
+    if ask.matting:
         from services.rmbg.matting import matted  # compiles for a while when it is first needed
 
         mask = Image.fromarray(matted(np.asarray(shown.convert("RGB")), np.asarray(mask), check)[0])

@@ -208,6 +208,21 @@ def test_a_cutter_is_not_shown_more_pixels_than_it_needs(astronaut: Image.Image,
     assert max(engine.shown[1]) <= 512
 
 
+def test_a_cutter_sees_a_dark_photograph_in_the_light_that_was_asked_for(
+    astronaut: Image.Image, finder: HaarFinder
+) -> None:
+    class Light(Everything):
+        def mask(self, image: Image.Image, step: Any) -> Image.Image:
+            self.brightness = float(np.asarray(image).mean())
+            return super().mask(image, step)
+
+    dark, engine = astronaut.point(lambda value: value // 3), Light()
+    made(dark, finder, engine)
+    before = engine.brightness
+    made(dark, finder, engine, exposure=2.0)
+    assert engine.brightness > 1.6 * before
+
+
 def test_nothing_is_painted_for_nobody(astronaut: Image.Image, finder: HaarFinder) -> None:
     def gone(done: int, _total: int) -> None:
         if done:
