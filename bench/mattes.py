@@ -1,8 +1,8 @@
 """How well each engine of the rmbg service cuts out, how long it takes and how much memory: the table of
 docs/background.md.
 
-`python -m bench.mattes [--models FOLDER] [--only NAME ...] [--write]`: mean absolute error of the alpha and
-intersection over union on three sets; then, in a process of its own on one thread, a photograph of four megapixels.
+`python -m bench.mattes [--models FOLDER] [--only NAME ...] [--write | --sheet FILE]`: mean absolute error of the alpha
+and intersection over union on three sets; then, in a process of its own on one thread, a photograph of four megapixels.
 
 drawn        scenes of services/rmbg/micro/scenes.py that no training saw
 on photos    drawn subjects laid over photographs that come with scikit-image
@@ -30,175 +30,22 @@ from PIL import Image
 
 from services.models import Models, read_catalogue
 from services.rmbg.engines import Engine, engines
+from services.rmbg.foreground import pure
 from services.rmbg.matting import matted
 from services.rmbg.micro.scenes import UNSEEN, painted, scene, subject, taken
 
 Pair = tuple[Any, Any]  # RGB bytes, alpha from 0 to 1
-Points = list[tuple[float, float]]
 
 SIDE, DRAWN, LAID = 512, 40, 25
 LARGE = (2309, 1732)  # four megapixels
 PAGE = Path(__file__).parent.parent / "docs" / "background.md"
 BEGIN, END = "<!-- mattes: begin -->", "<!-- mattes: end -->"
 MATTING = " + matting"
+GREEN, TILE = (70, 190, 110), (240, 200)
 GROUNDS = ("coffee", "rocket", "grass", "gravel", "brick")
 
-# outlines in each photograph's own pixels: what is subject, and holes in it
-OUTLINES: dict[str, tuple[list[Points], list[Points]]] = {
-    "astronaut": (
-        [
-            [
-                (153, 62),
-                (160, 50),
-                (185, 38),
-                (200, 25),
-                (225, 17),
-                (245, 16),
-                (262, 23),
-                (283, 40),
-                (296, 62),
-                (301, 85),
-                (298, 105),
-                (287, 122),
-                (277, 130),
-                (270, 136),
-                (262, 150),
-                (257, 172),
-                (270, 183),
-                (285, 197),
-                (300, 222),
-                (304, 236),
-                (315, 239),
-                (335, 252),
-                (345, 270),
-                (354, 300),
-                (360, 332),
-                (363, 348),
-                (385, 344),
-                (415, 344),
-                (445, 358),
-                (470, 382),
-                (487, 410),
-                (494, 440),
-                (497, 455),
-                (504, 462),
-                (508, 480),
-                (508, 512),
-                (62, 512),
-                (55, 505),
-                (35, 480),
-                (25, 450),
-                (20, 425),
-                (20, 395),
-                (25, 345),
-                (38, 300),
-                (47, 270),
-                (62, 245),
-                (85, 225),
-                (108, 208),
-                (115, 203),
-                (113, 190),
-                (121, 180),
-                (128, 165),
-                (145, 153),
-                (165, 149),
-                (184, 149),
-                (182, 132),
-                (172, 127),
-                (165, 112),
-                (155, 100),
-                (153, 80),
-            ]
-        ],
-        [],
-    ),
-    "chelsea": (
-        [
-            [
-                (40, 0),
-                (398, 0),
-                (385, 20),
-                (362, 60),
-                (357, 72),
-                (361, 95),
-                (363, 120),
-                (360, 150),
-                (350, 170),
-                (335, 190),
-                (320, 210),
-                (313, 230),
-                (309, 248),
-                (298, 265),
-                (290, 280),
-                (285, 300),
-                (0, 300),
-                (0, 124),
-                (20, 115),
-                (35, 105),
-                (32, 80),
-                (34, 30),
-            ]
-        ],
-        [],
-    ),
-    "coffee": ([[(402, 70), (412, 67), (424, 75), (420, 100), (412, 125), (400, 120)]], []),
-    "camera": (
-        [
-            [
-                (0, 247),
-                (20, 232),
-                (45, 205),
-                (55, 185),
-                (70, 150),
-                (90, 133),
-                (125, 123),
-                (140, 110),
-                (155, 105),
-                (165, 90),
-                (178, 75),
-                (195, 66),
-                (210, 64),
-                (235, 70),
-                (255, 85),
-                (268, 103),
-                (270, 125),
-                (262, 131),
-                (256, 140),
-                (325, 140),
-                (325, 150),
-                (320, 152),
-                (320, 170),
-                (330, 172),
-                (331, 195),
-                (320, 215),
-                (302, 232),
-                (300, 245),
-                (304, 272),
-                (285, 290),
-                (247, 312),
-                (228, 306),
-                (207, 294),
-                (190, 325),
-                (165, 355),
-                (141, 381),
-                (148, 410),
-                (150, 512),
-                (0, 512),
-            ],
-            [(288, 215), (296, 215), (297, 485), (288, 485)],
-            [(284, 330), (291, 330), (244, 512), (231, 512)],
-            [(303, 330), (310, 330), (406, 512), (397, 512)],
-            [(278, 314), (312, 314), (312, 344), (278, 330)],
-            [(306, 316), (328, 301), (338, 301), (337, 307), (328, 307), (309, 322)],
-        ],
-        [
-            [(100, 447), (120, 470), (140, 500), (145, 512), (90, 512)],
-            [(241, 219), (262, 207), (262, 238), (248, 247)],
-        ],
-    ),
-}
-# middle and half axes
-ROUNDS = {"coffee": [((278, 222), (201, 166)), ((291, 112), (118, 95))]}
+# in each photograph's own pixels: shapes and holes by their corners, ellipses by their middle and half axes
+OUTLINES: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("outlines.json").read_text())
 FINE = 4
 
 
@@ -249,14 +96,13 @@ def outline(name: str) -> Any:
     """A photograph's alpha, by hand."""
     height, width = photograph(name).shape[:2]
     large = np.zeros((height * FINE, width * FINE), np.uint8)
-    shapes, holes = OUTLINES[name]
-    for middle, axes in ROUNDS.get(name, []):
+    drawn = OUTLINES[name]
+    for middle, axes in drawn["ellipses"]:
         at, half = (tuple(round(value * FINE) for value in pair) for pair in (middle, axes))
         cv2.ellipse(large, at, half, 0, 0, 360, 255, -1)
-    for points in shapes:
-        cv2.fillPoly(large, [np.round(np.array(points) * FINE).astype(np.int32)], 255)
-    for points in holes:
-        cv2.fillPoly(large, [np.round(np.array(points) * FINE).astype(np.int32)], 0)
+    for kind, level in (("shapes", 255), ("holes", 0)):
+        for points in drawn[kind]:
+            cv2.fillPoly(large, [np.round(np.array(points) * FINE).astype(np.int32)], level)
     return cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
@@ -334,17 +180,41 @@ def rows(models: Path, only: list[str]) -> Iterator[str]:
         yield f"| `{name}` | {told} | {cost['seconds'] * 1000:,.0f} ms | {cost['mb']:,.0f} MB |"
 
 
+def sheet(models: Path, path: Path) -> None:
+    """What each engine makes of the photographs, on green."""
+    there = opened(models)
+    columns = [name for name in there if name != there.best()]
+    names = [*columns, there.best(), there.best() + MATTING]
+    pictures = []
+    for photo in OUTLINES:
+        pixels = photograph(photo)
+        row = [pixels]
+        for name in names:
+            mask = cut(there[name.removesuffix(MATTING)], pixels, name.endswith(MATTING))
+            alpha = mask[..., None] / 255
+            row.append((pure(pixels, mask) * alpha + np.array(GREEN) * (1 - alpha)).astype(np.uint8))
+        pictures.append(np.hstack([cv2.resize(one, TILE, interpolation=cv2.INTER_AREA) for one in row]))
+    Image.fromarray(np.vstack(pictures)).save(path, quality=80)
+    print(f"{path}: photograph, {', '.join(names)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.mattes", description=__doc__)
     parser.add_argument("--models", type=Path, default=Path("models"), help="the folder with the nets' files")
     parser.add_argument("--only", nargs="*", default=[], help="engines, by name")
     parser.add_argument("--write", action="store_true", help="write the table into docs/background.md")
+    parser.add_argument(
+        "--sheet", type=Path, help="write what they make of the photographs into this picture"
+    )
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
         print(json.dumps(measured(chosen.one, chosen.models)))
         return
     cv2.setNumThreads(1)
+    if chosen.sheet:
+        sheet(chosen.models, chosen.sheet)
+        return
     table = []
     for row in rows(chosen.models, chosen.only):
         print(row, flush=True)

@@ -224,7 +224,9 @@ def sheet(path: Path) -> None:
         if name != "as it is":
             ask = Portrait(image=Picture("part:image", photo), **({"matting": True} | fields))
             engine = cutters.engine(ask.cutter)
-            image = studio.printed(ask, studio.portrait(ask, finder, engine, lambda _a, _b: None).image)
+            image = studio.portrait(ask, finder, engine, lambda _a, _b: None).image
+            paper = studio.layout(ask, 10**8)
+            image = image if paper is None else studio.printed(ask, image, paper)
         image = image.convert("RGB")
         image.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
         left, top = 8 + at % columns * (TILE + 8), 8 + at // columns * (TILE + 26)

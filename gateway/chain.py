@@ -18,7 +18,7 @@ from gateway.blobs import Blob, Spool
 from gateway.upstream import Stream, Upstream
 from gateway.upstream.call import Call
 from gateway.upstream.pool import Turn
-from services.errors import BadUpstream
+from services.errors import BadUpstream, DarkroomError
 from services.frames import Event
 
 LONGEST = 8  # links; an operation that hands on to itself for ever is a mistake
@@ -37,9 +37,11 @@ async def run_chain(
     Of a link that is handed on, progress and previews are passed on, its pictures are not. `turn` is a turn that the
     caller holds already, used for the first link and let go after it; other links wait in their own service's line,
     and `bounded` says whether they may be refused there. A large picture that is handed on lies in `folder` meanwhile.
-    Leaving the loop early cancels the work: wrap it in `contextlib.aclosing`.
+    A fault in a field of a later link is told at the caller's own field. Leaving the loop early cancels the work: wrap
+    it in `contextlib.aclosing`.
     """
     given: Blob | None = None
+    names: dict[str, str] = {}
     try:
         for link in range(LONGEST):
             following = call.ask.then()
@@ -47,8 +49,10 @@ async def run_chain(
             try:
                 async with aclosing(_one(upstream, call, turn, bounded)) as stream:
                     async for item in _told(stream, handed, first=link == 0):
-                        yield item
-            except BaseException:
+                        yield _renamed(item, names)
+            except BaseException as error:
+                if isinstance(error, DarkroomError) and error.field in names:
+                    error.field = names[error.field]
                 if handed is not None:
                     handed.spool.discard()
                 raise
@@ -61,11 +65,25 @@ async def run_chain(
                 last.discard()
             wanted = {picture.ref.removeprefix("part:") for picture in following.pictures().values()}
             kept = {name: blob for name, blob in call.parts.items() if name in wanted}
+            names = {theirs: names.get(ours, ours) for theirs, ours in call.ask.handed.items()}
             call = replace(call, ask=following, parts={**kept, "image": given})
         raise BadUpstream(f"A chain of more than {LONGEST} operations was given up.")
     finally:
         if given is not None:
             given.discard()
+
+
+def _renamed(item: Event | memoryview, names: dict[str, str]) -> Event | memoryview:
+    """An error that names a link's field, with the caller's own name of it."""
+    if not isinstance(item, Event) or item.kind != "error":
+        return item
+    problem = item["problem"]
+    field = problem.get("field")
+    return (
+        replace(item, fields=item.fields | {"problem": problem | {"field": names[field]}})
+        if field in names
+        else item
+    )
 
 
 class Single:

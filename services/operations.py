@@ -62,6 +62,8 @@ class Operation(BaseModel):
 
     service: ClassVar[str] = ""
     answers: ClassVar[Answer] = "pictures"
+    # for fields of `then()`, those of this operation that they came from
+    handed: ClassVar[dict[str, str]] = {}
 
     model: Name = Field("auto", description="The model by its name; `auto` takes the best that is loaded.")
 
@@ -427,6 +429,15 @@ class Portrait(Seeded, service="portrait"):
     A tone, an exposure and a smoothing change the person and, without a cut, the whole photograph; a backdrop keeps
     the very colour that was asked for.
     """
+
+    handed: ClassVar[dict[str, str]] = {
+        "prompt": "style",
+        "loras": "style_lora",
+        "loras.0.name": "style_lora",
+        "loras.0.weight": "style_weight",
+        "strength": "style_strength",
+        "model": "style_model",
+    }
 
     image: Picture = Field(description="A photograph with one face, from the front.")
     size: Literal["avatar", "id-card", "passport", "student-card"] = Field(

@@ -82,7 +82,9 @@ def chosen(faces: list[Face], which: Literal["only", "largest"] | int, size: tup
         raise BadInput(
             f"There is no face {which}; there {_are(len(near))} in the picture: {_listed(near)}.",
             field="face",
-            help=f"Ask for a number from 0 to {len(near) - 1}, counted from the left, or for largest.",
+            help="Leave `face` out, or ask for 0."
+            if len(near) == 1
+            else f"Ask for a number from 0 to {len(near) - 1}, counted from the left, or for largest.",
             faces=[face.told() for face in near],
         )
     face = near[which] if isinstance(which, int) else max(near, key=lambda one: one.width)

@@ -22,7 +22,7 @@ Grey = NDArray[Any]  # of uint8
 
 FACES, EYES = "haarcascade_frontalface_alt2.xml", "haarcascade_eye.xml"
 LEAST = 24  # pixels a side of a face, in the shrunk picture
-SURE = 8  # looks that found the face at neighbouring places; with fewer it is one only if it has eyes
+SURE = 14  # looks that found the face at neighbouring places; with fewer it is one only if it has eyes
 # the longer side in which faces are looked for, and the turn: the small picture first, which takes a fifth of the large
 # one's time; the cascade finds a face that is turned by up to about 18 degrees
 PASSES = ((480, 0), (1024, 0), (640, -28), (640, 28))

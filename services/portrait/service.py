@@ -12,8 +12,7 @@ from services.operations import Portrait
 from services.portrait import studio
 from services.portrait.cutters import Cutters
 from services.portrait.faces import Finder
-from services.portrait.haar import HaarFinder
-from services.portrait.yunet import FILE, YunetFinder
+from services.portrait.finders import finders
 from services.serving import Job, Models, Result, Service
 
 
@@ -24,17 +23,13 @@ class PortraitService(Service):
     def load(self, models: Models) -> None:
         cv2.setNumThreads(self.threads)
         self.cutters = Cutters(models.folder, self.threads)
-        self.finders = {"haar": HaarFinder()}
-        if models.present(models["yunet"]):
-            self.finders["yunet"] = YunetFinder(models.path("yunet", FILE))
-        for name in self.finders:
-            models.loaded(name)
+        self.finders = finders(models)
 
     def portrait(self, ask: Portrait, job: Job) -> Iterator[Any]:
-        studio.refuse_too_large(ask, self.settings.max_pixels)
+        paper = studio.layout(ask, self.settings.max_pixels)
         cutter = self.cutters.engine(ask.cutter)
         made = studio.portrait(ask, self.finders[ask.model], cutter, job.progress)
-        yield Result(studio.printed(ask, made.image))
+        yield Result(made.image if paper is None else studio.printed(ask, made.image, paper))
         yield {
             "model": ask.model,
             "face": made.face.told(),

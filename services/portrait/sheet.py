@@ -42,11 +42,20 @@ def laid_out(paper: Literal["10x15", "a4"], size: tuple[int, int], dpi: int) -> 
     return max(found, key=lambda layout: layout.count)
 
 
-def sheet(picture: Image.Image, paper: Literal["10x15", "a4"], copies: int | None, dpi: int) -> Image.Image:
-    """As many as fit, or as were asked for, from the upper left on; a see-through one is laid on white."""
-    layout = laid_out(paper, picture.size, dpi)
+def fitting(
+    paper: Literal["10x15", "a4"], size: tuple[int, int], copies: int | None, dpi: int, most: int
+) -> Layout:
+    """The layout, or why there is none; the paper may have `most` pixels."""
+    layout = laid_out(paper, size, dpi)
+    width, height = layout.size
+    if width * height > most:
+        raise BadInput(
+            f"{paper} at {dpi} dpi is {width} x {height} pixels; {most:,} in all are allowed.",
+            field="dpi",
+            help="Ask for a lower dpi or the smaller paper.",
+        )
     if layout.count == 0:
-        wide, high = (side * INCH / dpi for side in picture.size)
+        wide, high = (side * INCH / dpi for side in size)
         raise BadInput(
             f"A picture of {wide:.0f} x {high:.0f} mm does not fit on {paper}.",
             field="side",
@@ -58,6 +67,11 @@ def sheet(picture: Image.Image, paper: Literal["10x15", "a4"], copies: int | Non
             field="copies",
             help=f"Ask for at most {layout.count}, or for the larger paper.",
         )
+    return layout
+
+
+def sheet(picture: Image.Image, layout: Layout, copies: int | None, dpi: int) -> Image.Image:
+    """As many as fit, or as were asked for, from the upper left on; a see-through one is laid on white."""
     whole = Image.new("RGB", layout.size, (255, 255, 255))
     draw, solid = ImageDraw.Draw(whole), flatten(picture)
     gap = GAP / INCH * dpi

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.portrait import skin
-from services.portrait.skin import Features
+from services.portrait.skin import Features, Part
 
 Map = NDArray[Any]  # of float32
 Pixels = NDArray[Any]  # of uint8
@@ -21,10 +21,10 @@ Pixels = NDArray[Any]  # of uint8
 REACH = 0.13  # the filter's radius in distances between the eyes
 EDGE = 7.5  # in Lab: what differs by much less is texture, by more an edge
 GRAIN = 0.25  # of the finest detail that stays
-# the face in distances between the eyes: where its middle is and how far it reaches; the neck below it
-FACE = (0.0, 0.45, 1.12, 1.6)
-# what is kept as it is: (across, down, half width, half height)
-KEPT = (
+SOFT = 0.07  # of the distance between the eyes: how soft the edges of these are
+FACE: Part = (0.0, 0.45, 1.12, 1.6)  # and some of the neck
+# eyes, brows, nostrils and mouth
+KEPT: tuple[Part, ...] = (
     (-0.5, -0.02, 0.36, 0.2),
     (0.5, -0.02, 0.36, 0.2),
     (-0.5, -0.3, 0.42, 0.15),
@@ -36,28 +36,35 @@ KEPT = (
 
 def smoothed(pixels: Pixels, amount: float, face: Features) -> Pixels:
     """The picture (RGB) with smoother skin; `amount` from 0 (the very same) to 1."""
-    if not amount:
+    box = _around(pixels.shape, face)
+    if not amount or box is None:
         return pixels
-    lab = np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
-    sure = np.clip(1.6 * skin.likely(lab, face), 0, 1)
-    weight = (amount * sure * where(pixels.shape[:2], face))[..., None]
+    left, top, right, bottom = box
+    out = pixels.copy()
+    near = pixels[top:bottom, left:right]
+    out[top:bottom, left:right] = _smoothed(near, amount, face.moved(-left, -top), skin.cheeks(pixels, face))
+    return out
+
+
+def _around(shape: tuple[int, ...], face: Features) -> tuple[int, int, int, int] | None:
+    """The box beyond which nothing changes, None where all of the face is outside."""
+    reach = (max(FACE[2:]) + 3 * SOFT) * face.between
+    x, y = face.at(*FACE[:2])
+    left, top = max(0, int(x - reach)), max(0, int(y - reach))
+    right, bottom = min(shape[1], int(x + reach) + 1), min(shape[0], int(y + reach) + 1)
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _smoothed(near: Pixels, amount: float, face: Features, cheek: skin.Colour) -> Pixels:
+    lab = skin.to_lab(near)
+    places = skin.region(near.shape, face, ((FACE, 1.0), *((part, 0.0) for part in KEPT)), SOFT)
+    weight = (amount * skin.likely(lab, cheek) * places)[..., None]
     radius = max(1, round(REACH * face.between))
     calm = np.dstack([_guided(plane, radius, EDGE**2) for plane in cv2.split(lab)])
     grain = lab[..., :1] - cv2.GaussianBlur(lab[..., 0], (0, 0), max(0.6, radius / 8))[..., None]
     calm[..., :1] += GRAIN * grain
-    rgb = cv2.cvtColor((lab + weight * (calm - lab)).astype(np.float32), cv2.COLOR_LAB2RGB)
-    out = np.asarray(np.clip(rgb, 0, 1) * 255 + 0.5, dtype=np.uint8)
     # what has no skin comes back bit for bit, whatever the way there and back rounds
-    return np.asarray(np.where(weight > 1e-3, out, pixels))
-
-
-def where(shape: tuple[int, int], face: Features) -> Map:
-    """The face and the neck, soft at the edges, without what is kept."""
-    marks = np.zeros(shape, np.float32)
-    skin.ellipse(marks, face, FACE, 1.0)
-    for part in KEPT:
-        skin.ellipse(marks, face, part, 0.0)
-    return np.asarray(cv2.GaussianBlur(marks, (0, 0), max(0.6, 0.07 * face.between)))
+    return np.asarray(np.where(weight > 1e-3, skin.to_rgb(lab + weight * (calm - lab)), near))
 
 
 def _guided(plane: Map, radius: int, epsilon: float) -> Map:

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from services.errors import BadInput
 from services.operations import Portrait
-from services.portrait import crop, level, sheet, smooth, tone
+from services.portrait import crop, level, light, sheet, smooth, tone
 from services.portrait.backdrop import backdrop
 from services.portrait.crop import RULES, Axes, Frame, Head
 from services.portrait.faces import Face, Finder, chosen
+from services.portrait.sheet import Layout
 from services.portrait.skin import Features
 from services.rmbg import compose
 from services.rmbg.engines import Engine
@@ -53,14 +53,14 @@ def portrait(ask: Portrait, finder: Finder, cutter: Engine | None, step: Step) -
     """One portrait; `ask.image` has been decoded."""
     photo: Image.Image = ask.image.pixels
     step(0, STEPS)
-    face = chosen(finder.find(compose_on_white(photo)), ask.face, photo.size)
+    face = chosen(finder.find(_on_white(photo)), ask.face, photo.size)
     axes, head, rule = Axes.of(face, level=ask.level), Head.of(face), RULES[ask.size]
     size = crop.pixels(rule, ask.side, ask.dpi)
     framed = crop.frame(rule, head, size, level.lowest(photo.size, axes))
     step(1, STEPS)
     mask = None
     if cutter is not None:
-        around, seen = _cut(photo, axes, framed, cutter, ask.matting, step)
+        around, seen = _cut(ask, axes, framed, cutter, step)
         hair = _hair(seen, around, head)
         if hair is not None:
             cut = hair <= around.top + 2 / around.scale and around.top > framed.top
@@ -86,34 +86,43 @@ def portrait(ask: Portrait, finder: Finder, cutter: Engine | None, step: Step) -
     return Made(image, face, -axes.angle, head.height / framed.height)
 
 
-def printed(ask: Portrait, image: Image.Image) -> Image.Image:
-    """The sheet of it, if one was asked for."""
+def layout(ask: Portrait, most: int) -> Layout | None:
+    """How the sheet will look, if one was asked for; it is refused before any work is done."""
     if ask.sheet is None:
-        return image
-    whole = sheet.sheet(image, ask.sheet, ask.copies, ask.dpi)
+        return None
+    size = crop.pixels(RULES[ask.size], ask.side, ask.dpi)
+    return sheet.fitting(ask.sheet, size, ask.copies, ask.dpi, most)
+
+
+def printed(ask: Portrait, image: Image.Image, paper: Layout) -> Image.Image:
+    """The sheet of it."""
+    whole = sheet.sheet(image, paper, ask.copies, ask.dpi)
     whole.info["dpi"] = (ask.dpi, ask.dpi)
     return whole
 
 
-def compose_on_white(photo: Image.Image) -> Image.Image:
+def _on_white(photo: Image.Image) -> Image.Image:
     """RGB, for who finds faces; a see-through photograph has no black ground."""
     return compose.on(photo, "white") if photo.mode == "RGBA" else photo
 
 
-def _cut(
-    photo: Image.Image, axes: Axes, framed: Frame, cutter: Engine, matting: bool, step: Step
-) -> tuple[Frame, Pixels]:
+def _cut(ask: Portrait, axes: Axes, framed: Frame, cutter: Engine, step: Step) -> tuple[Frame, Pixels]:
     """The person's mask in a wider frame."""
+    photo: Image.Image = ask.image.pixels
     around = framed.around(AROUND, level.bounds(photo.size, axes))
     # a picture that is enlarged shows no more
     around = around.shrunk(min(1.0, CUTTER_SIDE / max(around.size), 1 / around.scale))
     shown = level.sampled(photo, axes, around)
+    if ask.exposure > 0:  # what was too dark to be seen is seen so
+        seen = light.coded(light.exposed(light.linear(np.asarray(shown.convert("RGB"))), 2.0**ask.exposure))
+        bright = Image.fromarray(np.asarray(seen * 255 + 0.5, dtype=np.uint8))
+        shown = compose.cutout(bright, shown.getchannel("A")) if shown.mode == "RGBA" else bright
 
     def check(*_: int) -> None:
         step(1, STEPS)
 
     mask = cutter.mask(shown, check)
-    if matting:
+    if ask.matting:
         from services.rmbg.matting import matted  # compiles for a while when it is first needed
 
         mask = Image.fromarray(matted(np.asarray(shown.convert("RGB")), np.asarray(mask), check)[0])
@@ -174,16 +183,3 @@ def _on(person: Image.Image, ask: Portrait) -> Image.Image:
     behind = backdrop(person.size, ask.backdrop, ask.backdrop_to, ask.gradient)
     whole = Image.alpha_composite(behind, person.convert("RGBA"))
     return whole.convert("RGB") if whole.getchannel("A").getextrema()[0] == 255 else whole
-
-
-def refuse_too_large(ask: Portrait, most: int) -> None:
-    """A sheet's pixels are an answer's, which have a limit, too."""
-    if ask.sheet is None:
-        return
-    wide, high = (side / crop.INCH * ask.dpi for side in sheet.PAPERS[ask.sheet])
-    if wide * high > most:
-        raise BadInput(
-            f"{ask.sheet} at {ask.dpi} dpi is {wide:.0f} x {high:.0f} pixels; {most:,} in all are allowed.",
-            field="dpi",
-            help="Ask for a lower dpi or the smaller paper.",
-        )

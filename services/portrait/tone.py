@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +24,9 @@ DAYLIGHT = 153.8  # mireds of D65, sRGB's white: 1,000,000 / 6504 K
 REACH = 45.0  # mireds at full tone: 5,030 K when warm, 9,190 K when cool
 MOST_TURN = 4.0  # degrees that the hue of skin may turn
 MOST_CHROMA = 0.12  # the share by which its chroma may change
+GREY = 6.0  # chroma below which there is no hue to keep
+SOFT = 0.1  # of the distance between the eyes: how soft the face's edge is
+STRIP = 2**17  # pixels that are calculated at once
 CHROMA, CONTRAST = 0.06, 0.05  # the grading at full tone: colour when warm, contrast when cool
 
 _TO_XYZ = np.array(
@@ -61,12 +63,29 @@ def graded(pixels: Pixels, tone: float, stops: float, face: Features) -> Pixels:
     """The picture (RGB) in another tone and exposure; with neither it is the very same."""
     if not tone and not stops:
         return pixels
-    light = exposed(linear(pixels), 2.0**stops)
-    if not tone:
-        return _eight_bits(coded(light))
-    before = _lab(coded(light))
-    after = _grade(_lab(coded(_in_light(light, tone))), tone)
-    return _eight_bits(_rgb(_natural(before, after, skin.likely(before, face, lips=True))))
+    gain = 2.0**stops
+    if tone:
+        cheek = _exposed(skin.cheeks(pixels, face), gain)
+        inside = skin.region(pixels.shape, face, ((skin.WHOLE, 1.0),), SOFT)
+    out = np.empty_like(pixels)
+    rows = max(1, STRIP // max(1, pixels.shape[1]))
+    for top in range(0, pixels.shape[0], rows):
+        part = np.s_[top : top + rows]
+        light = exposed(linear(pixels[part]), gain)
+        if not tone:
+            out[part] = coded(light) * 255 + 0.5
+            continue
+        before = skin.to_lab(coded(light))
+        after = _grade(skin.to_lab(coded(_in_light(light, tone))), tone)
+        out[part] = skin.to_rgb(_natural(before, after, skin.likely(before, cheek, inside[part])))
+    return out
+
+
+def _exposed(colour: skin.Colour, gain: float) -> skin.Colour:
+    """A colour in CIELAB as it is in another exposure."""
+    patch = skin.to_rgb(np.full((1, 1, 3), colour, np.float32))
+    light, a, b = skin.to_lab(coded(exposed(linear(patch), gain)))[0, 0].tolist()
+    return light, a, b
 
 
 def _in_light(light: Map, tone: float) -> Map:
@@ -99,20 +118,8 @@ def _natural(before: Map, after: Map, sure: Map) -> Map:
     kept = hue + most * np.tanh(turn / most)
     near = chroma * (1 + MOST_CHROMA * np.tanh((new_chroma / np.maximum(chroma, 1e-3) - 1) / MOST_CHROMA))
     # grey has no hue to keep
-    sure = np.clip(1.6 * sure, 0, 1) * np.clip(chroma / 6, 0, 1)
+    sure = sure * np.clip(chroma / GREY, 0, 1)
     out = after.copy()
     out[..., 1] += sure * (near * np.cos(kept) - after[..., 1])
     out[..., 2] += sure * (near * np.sin(kept) - after[..., 2])
     return out
-
-
-def _lab(rgb: Map) -> Map:
-    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB))
-
-
-def _rgb(lab: Map) -> Map:
-    return np.asarray(cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2RGB))
-
-
-def _eight_bits(rgb: Map) -> Pixels:
-    return np.asarray(np.clip(rgb, 0, 1) * 255 + 0.5, dtype=np.uint8)

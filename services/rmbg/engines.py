@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from services.batching import Batcher
 from services.models import ModelEntry, Models, read_catalogue
@@ -40,7 +41,7 @@ class Engines(Mapping[str, Engine]):
             if entry.engine == GRABCUT:
                 self._open[entry.name] = GrabCutEngine()
                 models.loaded(entry.name)
-            elif entry.engine == NET and models.present(entry):
+            elif entry.engine == NET and self._path(entry).is_file():
                 self._check(entry)
                 models.offered(entry.name)
             else:
@@ -70,8 +71,7 @@ class Engines(Mapping[str, Engine]):
     def _opened(self, entry: ModelEntry) -> Engine:
         assert entry.takes is not None
         self._make_room(entry)
-        path = self._models.place(entry) / entry.single_file
-        net = open_net(path, entry.name, self._threads, self._settings.device)
+        net = open_net(self._path(entry), entry.name, self._threads, self._settings.device)
         self._models.loaded(entry.name)
         _log.info("%s is opened on %s. Its licence: %s", entry.name, net.device, entry.licence)
         engine = NetEngine(net, entry.takes, entry.name)
@@ -92,6 +92,9 @@ class Engines(Mapping[str, Engine]):
             del self._open[name]
             self._models.unloaded(name)
             _log.info("%s leaves memory for %s.", name, coming.name)
+
+    def _path(self, entry: ModelEntry) -> Path:
+        return self._models.place(entry) / entry.single_file
 
     def _check(self, entry: ModelEntry) -> None:
         """Raises Unavailable with the file at fault and the command that fetches it."""

@@ -18,6 +18,7 @@ from services.rmbg.refine import Map, Pixels, piece, tiles
 
 SMALL_SIDE = 640
 FAR, NEAR = 0.07, 0.008  # of the small picture's longer side
+LEEWAY = 0.04
 _LEAST = 1e-4
 
 Colours = tuple[NDArray[Any], NDArray[Any]]  # subject's and background's, RGB from 0 to 1, in a small picture
@@ -36,8 +37,10 @@ def pure(picture: Pixels, mask: Pixels, colours: Colours | None = None) -> Pixel
             continue
         alpha = (mask[window].astype(np.float32) / 255)[..., None]
         seen = picture[window].astype(np.float32) / 255
-        own = piece(front, window, mask.shape)
-        own += alpha * (seen - alpha * own - (1 - alpha) * piece(back, window, mask.shape))
+        mean = piece(front, window, mask.shape)
+        own = mean + alpha * (seen - alpha * mean - (1 - alpha) * piece(back, window, mask.shape))
+        # where the mask is wrong, the correction would overshoot into colours that are nowhere
+        own = np.clip(own, np.minimum(mean, seen) - LEEWAY, np.maximum(mean, seen) + LEEWAY)
         out[window][here] = (np.clip(own, 0, 1) * 255 + 0.5).astype(np.uint8)[here]
     return out
 

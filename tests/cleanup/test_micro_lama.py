@@ -71,3 +71,45 @@ def test_the_spectrum_is_fouriers() -> None:
     found, wished = forward_transform(x), torch.fft.rfft2(x, norm="ortho")
     assert torch.allclose(found, torch.cat([wished.real, wished.imag], 1), atol=1e-5)
     assert torch.allclose(inverse_transform(found, 20), x, atol=1e-5)
+
+
+def test_an_edge_goes_on_through_the_hole_in_the_fill_of_its_direction() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed, which the net is trained with")
+    from services.cleanup.micro.smooth import DIRECTIONS, FILLS, Fills
+
+    y, x = np.mgrid[0:64, 0:64]
+    for at, edge in ((0, y > 31), (DIRECTIONS // 2, x > 31), (DIRECTIONS // 4, y > x)):
+        image = torch.from_numpy(np.repeat(edge[None, None], 3, axis=1).astype(np.float32))
+        mask = torch.zeros(1, 1, 64, 64)
+        mask[..., 20:44, 20:44] = 1
+        errors = [float(((one - image) ** 2).mean()) for one in Fills()(image * (1 - mask), mask).split(3, 1)]
+        assert len(errors) == FILLS
+        assert int(np.argmin(errors)) == at
+        assert errors[at] < errors[-1] / 2
+
+
+def test_drawings_are_the_seeds_own_and_holes_leave_something() -> None:
+    from services.cleanup.micro.pictures import Painter, hole
+
+    one, same, other = (Painter(seed, bank=8).picture(96) for seed in (5, 5, 6))
+    assert (one == same).all()
+    assert (one != other).any()
+    chance = np.random.default_rng(1)
+    for _ in range(200):
+        mask = hole(chance, 128)
+        assert set(np.unique(mask)) == {0, 1}
+        assert 0.01 < mask.mean() < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_training_goes_on_where_it_was_and_writes_file_and_ledger(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed, which the net is trained with")
+    from services.cleanup.micro.train import train
+
+    for steps in (1, 2):
+        train(tmp_path / "work", steps, weights=tmp_path / "weights", pool=4)
+        told = json.loads((tmp_path / "weights" / "ledger.json").read_text())["files"]["micro.onnx"]
+        assert told["steps"] == steps
+        data = (tmp_path / "weights" / "micro.onnx").read_bytes()
+        assert told["sha256"] == hashlib.sha256(data).hexdigest()

@@ -69,10 +69,14 @@ def test_no_strength_keeps_the_portrait(http: httpx.Client, astronaut: bytes) ->
     assert np.abs(np.asarray(kept.convert("RGB")).astype(int) - plain).mean() < 25
 
 
-def test_an_unknown_lora_is_told(http: httpx.Client, astronaut: bytes) -> None:
-    answer = ask(http, astronaut, STYLE | {"style_lora": "nobodys"})
+@pytest.mark.parametrize("field", ["style_lora", "style_model"])
+def test_what_the_second_link_refuses_is_told_at_the_portraits_own_field(
+    http: httpx.Client, astronaut: bytes, field: str
+) -> None:
+    answer = ask(http, astronaut, STYLE | {field: "nobodys"})
     assert answer.status_code == 422
     assert "nobodys" in answer.json()["detail"]
+    assert answer.json()["field"] == field
 
 
 def test_no_face_is_told_through_the_gateway_and_nothing_is_painted(

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from services.errors import BadInput, Unavailable
-from services.models import Models, read_catalogue
 from services.portrait.crop import Head
 from services.portrait.faces import Face, chosen
 from services.portrait.haar import HaarFinder
@@ -104,65 +103,11 @@ def test_noise_and_shapes_are_no_faces(finder: HaarFinder, seed: int) -> None:
 # ── YuNet ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Finds a face of 64 x 80 pixels where a square of eight is white; a real one's outputs, at one stride."""
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes, weights, outputs = [], [], []
-
-    def head(name: str, stride: int, kernel: Any, bias: list[float], *, clipped: bool = False) -> None:
-        channels = len(bias)
-        weights.extend(
-            [
-                numpy_helper.from_array(kernel.astype(np.float32), f"{name}.w"),
-                numpy_helper.from_array(np.array(bias, np.float32), f"{name}.b"),
-                numpy_helper.from_array(np.array([1, -1, channels], np.int64), f"{name}.s"),
-            ]
-        )
-        nodes.append(
-            helper.make_node(
-                "Conv",
-                ["input", f"{name}.w", f"{name}.b"],
-                [f"{name}.c"],
-                kernel_shape=[stride, stride],
-                strides=[stride, stride],
-            )
-        )
-        nodes.append(helper.make_node("Transpose", [f"{name}.c"], [f"{name}.t"], perm=[0, 2, 3, 1]))
-        nodes.append(helper.make_node("Reshape", [f"{name}.t", f"{name}.s"], [name]))
-        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, None, channels]))
-
-    for stride in (8, 16, 32):
-        bright = np.full((1, 3, stride, stride), 1 / (3 * stride * stride * 255.0))
-        shut = np.zeros_like(bright)
-        for kind in ("cls", "obj"):
-            head(f"{kind}_{stride}", stride, bright if stride == 8 else shut, [0.0])
-        box = [0.5, 0.5, math.log(64 / stride), math.log(80 / stride)]
-        head(f"bbox_{stride}", stride, np.zeros((4, 3, stride, stride)), box)
-        # right and left eye, nose, corners of the mouth, in strides from the square's corner
-        points = [2.5, -1.0, -1.5, 0.0, 0.5, 1.0, 2.0, 3.0, -1.0, 4.0]
-        head(f"kps_{stride}", stride, np.zeros((10, 3, stride, stride)), points)
-    shape = [1, 3, 640, 640]
-    graph = helper.make_graph(
-        nodes,
-        "yunet",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
-        outputs,
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=7)
-    path = tmp_path_factory.mktemp("yunet") / FILE
-    onnx.save(model, str(path))
-    return path
-
-
 @pytest.mark.parametrize("scale", [1, 2])
-def test_yunets_rows_are_read_in_the_photographs_pixels(net: Path, scale: int) -> None:
+def test_yunets_rows_are_read_in_the_photographs_pixels(yunet: Path, scale: int) -> None:
     photo = Image.new("RGB", (640 * scale, 480 * scale))
     photo.paste((255, 255, 255), (320 * scale, 240 * scale, 328 * scale, 248 * scale))
-    (found,) = YunetFinder(net).find(photo)
+    (found,) = YunetFinder(yunet).find(photo)
     assert found.left == pytest.approx((324 - 32) * scale, abs=1)
     assert found.top == pytest.approx((244 - 40) * scale, abs=1)
     assert (found.width, found.height) == pytest.approx((64 * scale, 80 * scale), abs=1)
@@ -174,17 +119,17 @@ def test_yunets_rows_are_read_in_the_photographs_pixels(net: Path, scale: int) -
     assert found.angle == pytest.approx(math.degrees(math.atan2(-8, 32)), abs=1)
 
 
-def test_a_mouth_says_where_the_chin_is_within_reason(net: Path) -> None:
+def test_a_mouth_says_where_the_chin_is_within_reason(yunet: Path) -> None:
     photo = Image.new("RGB", (640, 480))
     photo.paste((255, 255, 255), (320, 240, 328, 248))
-    (found,) = YunetFinder(net).find(photo)
+    (found,) = YunetFinder(yunet).find(photo)
     head = Head.of(found)
     assert 1.5 * found.between <= head.chin <= 2.0 * found.between
 
 
-def test_yunet_finds_nothing_in_the_dark(net: Path) -> None:
-    assert YunetFinder(net).find(Image.new("RGB", (333, 77))) == []
-    assert YunetFinder(net).find(Image.new("RGB", (1, 1))) == []
+def test_yunet_finds_nothing_in_the_dark(yunet: Path) -> None:
+    assert YunetFinder(yunet).find(Image.new("RGB", (333, 77))) == []
+    assert YunetFinder(yunet).find(Image.new("RGB", (1, 1))) == []
 
 
 def test_a_damaged_file_is_refused_with_the_command(tmp_path: Path) -> None:
@@ -193,10 +138,3 @@ def test_a_damaged_file_is_refused_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=FILE) as caught:
         YunetFinder(path)
     assert "darkroom models pull yunet" in caught.value.what_to_do
-
-
-def test_another_file_of_that_name_is_not_loaded(net: Path, tmp_path: Path) -> None:
-    (tmp_path / "yunet").mkdir()
-    (tmp_path / "yunet" / FILE).write_bytes(net.read_bytes())
-    with pytest.raises(Unavailable, match="cut short or changed"):
-        Models("portrait", read_catalogue(), tmp_path).path("yunet", FILE)

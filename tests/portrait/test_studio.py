@@ -17,7 +17,7 @@ from services.portrait.backdrop import backdrop
 from services.portrait.cutters import Cutters
 from services.portrait.haar import HaarFinder
 from services.portrait.light import linear
-from services.portrait.sheet import laid_out, sheet
+from services.portrait.sheet import fitting, laid_out, sheet
 from services.portrait.skin import Features
 from services.portrait.smooth import smoothed
 
@@ -133,7 +133,7 @@ def test_as_many_lie_on_paper_as_a_photo_shop_prints(
 
 def test_marks_lie_along_the_cuts_and_outside_of_the_pictures() -> None:
     one = Image.new("RGB", (413, 531), (10, 200, 30))
-    paper = np.asarray(sheet(one, "10x15", None, 300)).astype(int)
+    paper = np.asarray(sheet(one, laid_out("10x15", one.size, 300), None, 300)).astype(int)
     green = (paper == (10, 200, 30)).all(axis=2)
     ink = (paper.sum(axis=2) < 700) & ~green
     assert green.sum() == 8 * 413 * 531, "no mark is on a picture"
@@ -143,22 +143,23 @@ def test_marks_lie_along_the_cuts_and_outside_of_the_pictures() -> None:
 
 
 def test_a_see_through_portrait_is_printed_on_white() -> None:
-    paper = sheet(Image.new("RGBA", (300, 300), (0, 0, 0, 0)), "10x15", 1, 300)
+    see_through = Image.new("RGBA", (300, 300), (0, 0, 0, 0))
+    paper = sheet(see_through, laid_out("10x15", (300, 300), 300), 1, 300)
     assert (paper.mode, paper.getpixel((200, 200))) == ("RGB", (255, 255, 255))
 
 
 def test_what_does_not_fit_says_how_large_it_would_be() -> None:
     with pytest.raises(BadInput, match=r"347 x 347 mm does not fit on 10x15") as caught:
-        sheet(Image.new("RGB", (4096, 4096)), "10x15", None, 300)
+        fitting("10x15", (4096, 4096), None, 300, 10**8)
     assert caught.value.field == "side"
 
 
 def test_a_sheet_of_more_pixels_than_the_installation_allows_is_refused() -> None:
     ask = Portrait(image=Picture("part:a"), sheet="a4", dpi=600)
-    with pytest.raises(BadInput, match="4961 x 7016") as caught:
-        studio.refuse_too_large(ask, 30_000_000)
+    with pytest.raises(BadInput, match=r"7016 x 4961|4961 x 7016") as caught:
+        studio.layout(ask, 30_000_000)
     assert caught.value.field == "dpi"
-    studio.refuse_too_large(ask, 50_000_000)
+    assert studio.layout(ask, 50_000_000) is not None
 
 
 # ── cutting out ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,6 +206,21 @@ def test_a_cutter_is_not_shown_more_pixels_than_it_needs(astronaut: Image.Image,
     made(astronaut, finder, engine, side=4096)
     assert max(engine.shown[0]) <= studio.CUTTER_SIDE
     assert max(engine.shown[1]) <= 512
+
+
+def test_a_cutter_sees_a_dark_photograph_in_the_light_that_was_asked_for(
+    astronaut: Image.Image, finder: HaarFinder
+) -> None:
+    class Light(Everything):
+        def mask(self, image: Image.Image, step: Any) -> Image.Image:
+            self.brightness = float(np.asarray(image).mean())
+            return super().mask(image, step)
+
+    dark, engine = astronaut.point(lambda value: value // 3), Light()
+    made(dark, finder, engine)
+    before = engine.brightness
+    made(dark, finder, engine, exposure=2.0)
+    assert engine.brightness > 1.6 * before
 
 
 def test_nothing_is_painted_for_nobody(astronaut: Image.Image, finder: HaarFinder) -> None:

@@ -149,3 +149,14 @@ def test_the_shoulder_keeps_order_and_hue_and_never_clips() -> None:
 def test_there_and_back_is_the_same() -> None:
     codes = np.arange(256, dtype=np.uint8)
     assert (np.round(coded(linear(codes)) * 255) == codes).all()
+
+
+def test_it_is_worked_on_in_strips_that_do_not_show(
+    astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.asarray(astronaut)
+    whole = []
+    for strip in (512 * 7, 10**9):
+        monkeypatch.setattr("services.portrait.tone.STRIP", strip)
+        whole.append(graded(pixels, -0.7, 0.4, FACE))
+    assert (whole[0] == whole[1]).all()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -236,3 +237,19 @@ def test_the_same_photograph_gives_the_same_file(portrait: Any, astronaut: bytes
     fields = {"backdrop_to": "#405060", "gradient": "radial", "tone": -0.4, "smooth": 0.7, "size": "id-card"}
     first, second = (portrait.run("portrait", fields, {"image": astronaut}).frames[-2][1] for _ in range(2))
     assert first == second
+
+
+@pytest.mark.slow
+def test_every_hostile_picture_gets_4xx_and_memory_stays_bounded(
+    start_service: Callable[..., Any], hostile_pictures: list[Any]
+) -> None:
+    """None of them shows a face."""
+    with start_service("portrait", DARKROOM_CAPACITY="1", DARKROOM_MAX_PIXELS="4000000") as (caller, process):
+        service = psutil.Process(process.pid)
+        idle = service.memory_info().rss
+        for one in hostile_pictures:
+            error = caller.run("portrait", {}, {"image": one.data}).error
+            assert error, one.name
+            assert 400 <= error["status"] < 500, f"{one.name}: {error}"
+            assert error["field"] == "image", one.name
+        assert service.memory_info().rss - idle < 200 * 2**20

@@ -78,6 +78,60 @@ def test_a_cutout_keeps_the_subjects_colours(rmbg: Any, samples: Path) -> None:
     assert (cut[solid][:, :3] == photo[solid]).all()
 
 
+@pytest.mark.slow  # pymatting compiles itself when it is first asked for
+def test_matting_decides_the_edge_anew_and_keeps_the_subject(
+    rmbg: Any, samples: Path, astronaut: Any
+) -> None:
+    data = (samples / "astronaut.jpg").read_bytes()
+    fine = np.asarray(
+        rmbg.run("remove-background", {"output": "mask", "matting": True}, {"image": data}).picture()
+    )
+    assert fine.shape == astronaut.shape
+    assert fine[80:150, 200:245].mean() > 240, "the face"
+    assert fine[10:150, 300:350].mean() < 15, "the wall"
+    assert (fine != astronaut).mean() > 0.001
+
+
+def test_soft_edges_do_not_carry_the_old_background(rmbg: Any) -> None:
+    y, x = np.mgrid[0:300, 0:300].astype(np.float32)
+    alpha = np.clip((100 - np.hypot(x - 150, y - 150)) / 5 + 0.5, 0, 1)[..., None]
+    blue, yellow = np.array([20, 30, 200]), np.array([235, 225, 40])
+    seen = Image.fromarray((alpha * blue + (1 - alpha) * yellow).astype(np.uint8))
+    cut = np.asarray(
+        rmbg.run("remove-background", {"model": "grabcut"}, {"image": saved(seen)}).picture()
+    ).astype(int)
+    soft = (cut[..., 3] > 60) & (cut[..., 3] < 200)
+    assert soft.any()
+    before = np.abs(np.asarray(seen).astype(int)[soft] - blue).mean()
+    assert np.abs(cut[soft][:, :3] - blue).mean() < max(12, 0.5 * before)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (5000, 2), (40, 30)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+@pytest.mark.parametrize(
+    "fields", [{"output": "mask"}, {"trim": True}, {"background": "#123456", "matting": True}]
+)
+def test_the_shipped_net_takes_pictures_of_every_shape_and_mode(
+    rmbg: Any, size: tuple[int, int], mode: str, fields: dict[str, Any]
+) -> None:
+    image = saved(Image.new(mode, size, 3))
+    answer = rmbg.run("remove-background", fields | {"model": "micro-matte"}, {"image": image})
+    assert answer.error.get("status") is None, answer.error
+    if "trim" not in fields:
+        assert answer.picture().size == size
+
+
+def test_the_service_says_which_models_it_has_and_under_which_licence(rmbg: Any) -> None:
+    told = {one["name"]: one for one in rmbg.describe()["models"]}
+    assert told["grabcut"]["loaded"] and told["micro-matte"]["loaded"]
+    assert "non-commercial" in told["rmbg-1.4"]["licence"]
+    refused = rmbg.run(
+        "remove-background", {"model": "bria-rmbg"}, {"image": saved(Image.new("RGB", (9, 9)))}
+    )
+    assert refused.error["status"] == 422
+    assert "darkroom models pull rmbg-2.0" in refused.error["help"]
+
+
 def test_the_same_picture_gives_the_same_mask(rmbg: Any, samples: Path) -> None:
     data = (samples / "coffee.jpg").read_bytes()
     first, second = (rmbg.run("remove-background", {}, {"image": data}).frames[-2][1] for _ in range(2))

@@ -15,7 +15,8 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
-from services.cleanup.micro.net import MULTIPLE, Net
+from services.cleanup.micro.net import Net
+from services.cleanup.micro.smooth import MULTIPLE
 
 OPSET = 17
 LARGE_ENOUGH = 256  # values of a tensor, below which halving it saves nothing

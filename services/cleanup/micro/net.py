@@ -1,8 +1,8 @@
 """The micro net: in go pictures (N, 3, H, W; 0 to 1) and masks (N, 1, H, W; 1 in the hole), out come filled pictures.
 
-The hole is first filled smoothly, from coarse to fine, by arithmetic alone; what the net learns is what is missing
-then. Its inner blocks see as LaMa's do (Suvorov et al. 2022): each has a small local part and one that works on the
-whole picture's spectrum, so that a hole of any width sees its surroundings. H and W are multiples of 32.
+Arithmetic fills the hole in nine ways (`smooth.py`); what the net learns is which of them to take where, and what is
+missing then. Its inner blocks see as LaMa's do (Suvorov et al. 2022): each has a small local part and one that works on
+the whole picture's spectrum, so that a hole of any width sees its surroundings. H and W are multiples of 32.
 """
 
 from __future__ import annotations
@@ -13,37 +13,58 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as f
 
-LEVELS = 5
-CALM = 6  # rounds in which each pixel of the hole becomes the mean of those around it, at each scale
-MULTIPLE = 2**LEVELS
+from services.cleanup.micro.smooth import FILLS, Fills
+
+LEAN = 2.0  # towards the round fill, before anything was learned
 
 
 class Net(nn.Module):
     def __init__(self, outer: int = 48, inner: int = 96, spectral: int = 24, blocks: int = 6) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(4 * 16, outer, 3, padding=1)
+        self.fills = Fills()
+        self.conv_in = nn.Conv2d(4 * 16 + FILLS, outer, 3, padding=1)
         self.before = Residual(outer)
         self.down = nn.Conv2d(outer, inner, 3, stride=2, padding=1)
         self.blocks = nn.ModuleList(Block(inner, spectral, (1, 2, 4)[at % 3]) for at in range(blocks))
         self.up = nn.Conv2d(inner, outer, 3, padding=1)
         self.after = Residual(outer)
+        self.choose = nn.Conv2d(outer, FILLS, 3, padding=1)
         self.spread = nn.Conv2d(outer, 8 * 16, 3, padding=1)
         self.fine = nn.Conv2d(12, 16, 3, padding=1)
         self.conv_out = nn.Conv2d(16, 3, 3, padding=1)
+        small(self.choose)
         small(self.conv_out)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        filled = smooth(image, mask)
-        seen = torch.cat([filled - 0.5, mask], 1)
-        outer = self.before(f.gelu(self.conv_in(f.pixel_unshuffle(seen, 4))))
+        with torch.autocast("cpu", enabled=False):
+            fills = self.fills(image, mask)
+        each = torch.split(fills, 3, 1)
+        round_ = each[-1]
+        apart = f.avg_pool2d(torch.cat([(one - round_).mean(1, keepdim=True) for one in each], 1), 4)
+        seen = torch.cat([round_ - 0.5, mask], 1)
+        outer = self.before(f.gelu(self.conv_in(torch.cat([f.pixel_unshuffle(seen, 4), apart], 1))))
         inner = self.down(outer)
         for block in self.blocks:
             inner = block(inner)
-        outer = outer + self.up(f.interpolate(inner, scale_factor=2.0, mode="bilinear"))
-        drawn = f.pixel_shuffle(self.spread(self.after(outer)), 4)
+        outer = self.after(outer + self.up(f.interpolate(inner, scale_factor=2.0, mode="bilinear")))
+        taken = f.interpolate(self.choose(outer).float(), scale_factor=4.0, mode="bilinear")
+        lean = torch.zeros(FILLS, 1, 1, device=image.device)
+        lean[-1] = LEAN
+        taken = torch.softmax(taken + lean, 1)
+        drawn = f.pixel_shuffle(self.spread(outer), 4)
         fine = f.gelu(self.fine(torch.cat([drawn, seen], 1)))
-        made: Tensor = filled + self.conv_out(fine).float() * mask
+        made: Tensor = self.conv_out(fine).float() * mask
+        for one, share in zip(each, torch.split(taken, 1, 1), strict=True):
+            made = made + one * share
         return made
+
+
+@torch.no_grad()
+def small(layer: nn.Conv2d) -> None:
+    """What ends a branch begins small, so that the net begins as the smooth fill."""
+    layer.weight.mul_(0.1)
+    if layer.bias is not None:
+        layer.bias.zero_()
 
 
 class Norm(nn.LayerNorm):
@@ -88,37 +109,6 @@ class Block(nn.Module):
         whole = inverse_transform(spectrum, whole.shape[-1])
         change: Tensor = self.second(f.gelu(self.local(seen) + self.widen(whole)))
         return x + change
-
-
-@torch.no_grad()
-def small(layer: nn.Conv2d) -> None:
-    """What ends a branch begins small, so that the net begins as the smooth fill."""
-    layer.weight.mul_(0.1)
-    if layer.bias is not None:
-        layer.bias.zero_()
-
-
-def smooth(image: Tensor, mask: Tensor) -> Tensor:
-    """The hole filled from its surroundings, each scale with what it does not know taken from the next coarser one.
-
-    Calmed at each scale, it comes near to the soap film that the hole's rim spans.
-    """
-    weight = 1 - mask
-    colour = image * weight
-    levels: list[tuple[Tensor, Tensor]] = []
-    for _ in range(LEVELS):
-        levels.append((colour, weight))
-        colour, weight = f.avg_pool2d(colour, 2), f.avg_pool2d(weight, 2)
-        known = (weight * 4).clamp(max=1) / (weight + 1e-6)
-        colour, weight = colour * known, weight * known
-    mean = colour.mean((2, 3), keepdim=True) / (weight.mean((2, 3), keepdim=True) + 1e-6)
-    filled = colour + (1 - weight) * mean
-    for colour, weight in reversed(levels):
-        filled = colour + (1 - weight) * f.interpolate(filled, scale_factor=2.0, mode="bilinear")
-        for _ in range(CALM):
-            around = f.avg_pool2d(f.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, 1)
-            filled = colour + (1 - weight) * around
-    return filled
 
 
 def forward_transform(x: Tensor) -> Tensor:

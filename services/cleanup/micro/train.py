@@ -1,7 +1,7 @@
 """Trains the micro net: `python -m services.cleanup.micro.train`. In go seeds, out come `weights/micro.onnx` and its
 ledger.
 
-About an hour on one core of a 2024 server processor that has nothing else to do. It is seeded, keeps a checkpoint
+About a quarter of an hour on one core of a 2024 server processor that has nothing else to do. It is seeded, keeps a checkpoint
 in the work folder, goes on from it when it is started again, and says how long it still takes; `--export` writes
 what a checkpoint has reached.
 """
@@ -22,13 +22,14 @@ from torch.nn import functional as f
 from services.cleanup.micro.export import write
 from services.cleanup.micro.net import Net
 from services.cleanup.micro.pictures import Painter, hole
+from services.cleanup.micro.smooth import Fills
 from services.micro.loop import Loop
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SCRIPT = "services/cleanup/micro/train.py"
 SEED, UNSEEN = 20, 9_000_000  # what is judged has seeds from UNSEEN on
 CANVAS, POOL = 288, 320
-SMALL, LARGE = (8, 128), (2, 256)  # pictures of a batch, and their side
+SMALL, LARGE = (8, 96), (2, 192)  # pictures of a batch, and their side
 
 
 class Lessons:
@@ -73,31 +74,33 @@ def loss(made: Tensor, true: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 def psnr(net: Net, lessons: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
     """Mean PSNR inside the holes, of the net and of the smooth fill that it begins with."""
-    from services.cleanup.micro.net import smooth
-
+    smooth = Fills()
     found: list[list[float]] = [[], []]
     with torch.no_grad():
         for image, mask in lessons:
-            for at, filled in enumerate((net(image * (1 - mask), mask), smooth(image * (1 - mask), mask))):
+            for at, filled in enumerate((net(image, mask), smooth(image, mask)[:, -3:])):
                 change = ((filled.clamp(0, 1) - image) ** 2 * mask).sum((1, 2, 3)) / (mask.sum((1, 2, 3)) * 3)
                 found[at] += (-10 * torch.log10(change + 1e-6)).tolist()
     return float(np.mean(found[0])), float(np.mean(found[1]))
 
 
-def train(work: Path, steps: int, export_only: bool) -> None:
+def train(
+    work: Path, steps: int, *, export_only: bool = False, weights: Path = WEIGHTS, pool: int = POOL
+) -> None:
+    work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     net = Net().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loop = Loop("cleanup", {"net": net}, steps, lr=2e-3, work=work, average=0.995, muon=False)
     if not export_only:
-        lessons = Lessons(SEED + loop.done)
-        judged = Lessons(UNSEEN, 40)
+        lessons = Lessons(SEED + loop.done, pool)
+        judged = Lessons(UNSEEN, min(pool, 40))
         unseen = [judged.batch(4, 128) for _ in range(6)] + [judged.batch(2, 256) for _ in range(4)]
 
         def step(at: int) -> tuple[Tensor, dict[str, float]]:
             image, mask = lessons.batch(*(LARGE if at % 4 == 3 else SMALL))
             image = image.to(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
-                made = net(image * (1 - mask), mask)
+                made = net(image, mask)
             value, square = loss(made, image, mask)
             return value, {"rmse": float(square.detach()) ** 0.5}
 
@@ -107,9 +110,9 @@ def train(work: Path, steps: int, export_only: bool) -> None:
 
         loop.run(step, look=look, looks=250)
     loop.averaged()
-    WEIGHTS.mkdir(exist_ok=True)
-    write(net.eval(), WEIGHTS / "micro.onnx")
-    data = (WEIGHTS / "micro.onnx").read_bytes()
+    weights.mkdir(parents=True, exist_ok=True)
+    write(net.eval(), weights / "micro.onnx")
+    data = (weights / "micro.onnx").read_bytes()
     told = {
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -117,7 +120,7 @@ def train(work: Path, steps: int, export_only: bool) -> None:
         "seed": SEED,
         "steps": loop.done,
     }
-    (WEIGHTS / "ledger.json").write_text(json.dumps({"files": {"micro.onnx": told}}, indent=2) + "\n")
+    (weights / "ledger.json").write_text(json.dumps({"files": {"micro.onnx": told}}, indent=2) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -125,14 +128,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path(".darkroom/cleanup"), help="the checkpoint's folder"
     )
-    parser.add_argument("--steps", type=int, default=3_000)
+    parser.add_argument("--steps", type=int, default=1_200)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="train no further; write the checkpoint's net")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
-    chosen.work.mkdir(parents=True, exist_ok=True)
     print("cleanup: about an hour on one core", file=sys.stderr, flush=True)  # noqa: T201
-    train(chosen.work, chosen.steps, chosen.export)
+    train(chosen.work, chosen.steps, export_only=chosen.export)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def safetensors(size: int, fill: bytes) -> bytes:
 BIG = safetensors(300_000, b"b")
 OTHER = safetensors(200_000, b"o")
 CONFIG = b'{"a": 1}\n'
+LARGE = (".safetensors", ".bin", ".onnx", ".pt")  # what the hub keeps apart, and knows by its SHA-256
 
 
 class StandIn:
@@ -73,7 +74,7 @@ class StandIn:
         siblings = []
         for path, data in self.repos[repo].items():
             one: dict[str, Any] = {"rfilename": path, "size": len(data)}
-            if path.endswith((".safetensors", ".bin")):
+            if path.endswith(LARGE):
                 one["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
                 one["blobId"] = "0" * 40
             else:
@@ -116,14 +117,14 @@ class StandIn:
                     self._say(503, b"busy")
                     return
                 data = hub.repos[repo][path]
-                if hub.spoil and path.endswith(".safetensors"):
+                if hub.spoil and path.endswith(LARGE):
                     hub.spoil -= 1
                     data = data[:-1] + b"?"
                 start = int((self.headers.get("range") or "bytes=0-")[6:-1])
                 self.send_response(206 if start else 200)
                 self.send_header("content-length", str(len(data) - start))
                 self.end_headers()
-                if hub.break_after and path.endswith(".safetensors"):
+                if hub.break_after and path.endswith(LARGE):
                     self.wfile.write(data[start : start + hub.break_after.pop(0)])
                     self.close_connection = True
                     return
