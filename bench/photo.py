@@ -111,7 +111,7 @@ def darkroom(*services: str) -> Iterator[Stack]:
     with tempfile.TemporaryDirectory() as data:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
         env = kept | {"DARKROOM_PORT": str(port), "DARKROOM_DATA": data}
-        command = [sys.executable, "-m", "gateway.cli.main", "up", "gateway", *services]
+        command = [str(Path(sys.executable).with_name("darkroom")), "up", "gateway", *services]
         with started(command, env, f"http://127.0.0.1:{port}/readyz") as process:
             yield Stack(f"http://127.0.0.1:{port}", process.pid)
 
