@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 from PIL import Image, ImageChops, ImageColor, ImageOps
 
 from services.pictures import Picture
@@ -10,10 +12,13 @@ SEEN = 8  # a mask below this is invisible
 
 
 def cutout(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """The subject with transparency."""
-    out = image.convert("RGBA")
-    out.putalpha(mask)
-    return out
+    """The subject with transparency; where nothing of it is, nothing of the old background is left either."""
+    alpha = np.asarray(mask)
+    rgba = cv2.cvtColor(
+        np.asarray(image if image.mode == "RGB" else image.convert("RGB")), cv2.COLOR_RGB2RGBA
+    )
+    rgba[..., 3] = alpha
+    return Image.fromarray(cv2.copyTo(rgba, alpha))
 
 
 def visible(image: Image.Image, mask: Image.Image) -> Image.Image:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from services.rmbg.refine import Map, Pixels, piece, tiles
 
-SMALL_SIDE = 640
+SMALL_SIDE = 480
 FAR, NEAR = 0.07, 0.008  # of the small picture's longer side
 LEEWAY = 0.04
 _LEAST = 1e-4

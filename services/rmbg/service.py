@@ -30,7 +30,7 @@ class RmbgService(Service):
     def remove_background(self, ask: RemoveBackground, job: Job) -> Image.Image:
         image = ask.image.pixels
         mask = self.engines[ask.model].mask(image, job.progress)
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         colours: Colours | None = None
         if ask.matting:
             from services.rmbg.matting import matted  # compiles for a while when it is first needed

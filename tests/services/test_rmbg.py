@@ -78,6 +78,13 @@ def test_a_cutout_keeps_the_subjects_colours(rmbg: Any, samples: Path) -> None:
     assert (cut[solid][:, :3] == photo[solid]).all()
 
 
+def test_nothing_of_the_background_is_left_where_the_cutout_is_transparent(rmbg: Any, samples: Path) -> None:
+    data = (samples / "astronaut.jpg").read_bytes()
+    cut = np.asarray(rmbg.run("remove-background", {}, {"image": data}).picture())
+    assert (cut[..., 3] == 0).mean() > 0.2
+    assert not cut[cut[..., 3] == 0].any()
+
+
 @pytest.mark.slow  # pymatting compiles itself when it is first asked for
 def test_matting_decides_the_edge_anew_and_keeps_the_subject(
     rmbg: Any, samples: Path, astronaut: Any

@@ -18,7 +18,7 @@ WEIGHTS = (0.26, 0.14, 0.2, 0.18, 0.1, 0.12)
 
 
 def scene(seed: int, side: int = 256, kind: str | None = None) -> tuple[Map, Map]:
-    """RGB as bytes, and alpha from 0 to 1; both `side` pixels square."""
+    """RGB as bytes, and alpha from 0 to 1; both `side` pixels square, at most 640."""
     chance = np.random.default_rng(seed)
     chosen = kind or str(chance.choice(KINDS, p=WEIGHTS))
     alpha, parts = subject(chance, chosen, side)
