@@ -19,6 +19,7 @@ from services.rmbg.refine import Map, Pixels, piece, tiles
 SMALL_SIDE = 480
 FAR, NEAR = 0.07, 0.008  # of the small picture's longer side
 LEEWAY = 0.04
+CLEAR = 4
 _LEAST = 1e-4
 
 Colours = tuple[NDArray[Any], NDArray[Any]]  # subject's and background's, RGB from 0 to 1, in a small picture
@@ -26,7 +27,7 @@ Colours = tuple[NDArray[Any], NDArray[Any]]  # subject's and background's, RGB f
 
 def pure(picture: Pixels, mask: Pixels, colours: Colours | None = None) -> Pixels:
     """The picture with the subject's own colours where the mask is soft; elsewhere it is untouched."""
-    soft = (mask > 0) & (mask < 255)
+    soft = cv2.inRange(mask, CLEAR, 255 - CLEAR) > 0  # a mask beyond these mixes too little to be seen
     if not soft.any():
         return picture
     front, back = colours or estimated(picture, mask)
