@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from services.rmbg.refine import Map, Pixels, piece, tiles
 
-SMALL_SIDE = 480
+SMALL_SIDE = 640
 FAR, NEAR = 0.07, 0.008  # of the small picture's longer side
 LEEWAY = 0.04
 CLEAR = 4
@@ -36,13 +36,22 @@ def pure(picture: Pixels, mask: Pixels, colours: Colours | None = None) -> Pixel
         here = soft[window]
         if not here.any():
             continue
-        alpha = (mask[window].astype(np.float32) / 255)[..., None]
-        seen = picture[window].astype(np.float32) / 255
-        mean = piece(front, window, mask.shape)
-        own = mean + alpha * (seen - alpha * mean - (1 - alpha) * piece(back, window, mask.shape))
+        alpha = (mask[window][here].astype(np.float32) * np.float32(1 / 255))[:, None]
+        seen = picture[window][here].astype(np.float32) * np.float32(1 / 255)
+        mean = piece(front, window, mask.shape)[here]
+        own = piece(back, window, mask.shape)[here]
+        own *= alpha - 1
+        own += seen
+        own -= alpha * mean
+        own *= alpha
+        own += mean
         # where the mask is wrong, the correction would overshoot into colours that are nowhere
-        own = np.clip(own, np.minimum(mean, seen) - LEEWAY, np.maximum(mean, seen) + LEEWAY)
-        out[window][here] = (np.clip(own, 0, 1) * 255 + 0.5).astype(np.uint8)[here]
+        np.maximum(own, np.minimum(mean, seen) - LEEWAY, out=own)
+        np.minimum(own, np.maximum(mean, seen) + LEEWAY, out=own)
+        np.clip(own, 0, 1, out=own)
+        own *= 255
+        own += 0.5
+        out[window][here] = own.astype(np.uint8)
     return out
 
 
