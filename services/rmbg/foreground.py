@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from services.rmbg.refine import Map, Pixels, piece, tiles
 
-SMALL_SIDE = 480
+SMALL_SIDE = 640
 FAR, NEAR = 0.07, 0.008  # of the small picture's longer side
 LEEWAY = 0.04
+CLEAR = 4
 _LEAST = 1e-4
 
 Colours = tuple[NDArray[Any], NDArray[Any]]  # subject's and background's, RGB from 0 to 1, in a small picture
@@ -26,7 +27,7 @@ Colours = tuple[NDArray[Any], NDArray[Any]]  # subject's and background's, RGB f
 
 def pure(picture: Pixels, mask: Pixels, colours: Colours | None = None) -> Pixels:
     """The picture with the subject's own colours where the mask is soft; elsewhere it is untouched."""
-    soft = (mask > 0) & (mask < 255)
+    soft = cv2.inRange(mask, CLEAR, 255 - CLEAR) > 0  # a mask beyond these mixes too little to be seen
     if not soft.any():
         return picture
     front, back = colours or estimated(picture, mask)
@@ -35,13 +36,22 @@ def pure(picture: Pixels, mask: Pixels, colours: Colours | None = None) -> Pixel
         here = soft[window]
         if not here.any():
             continue
-        alpha = (mask[window].astype(np.float32) / 255)[..., None]
-        seen = picture[window].astype(np.float32) / 255
-        mean = piece(front, window, mask.shape)
-        own = mean + alpha * (seen - alpha * mean - (1 - alpha) * piece(back, window, mask.shape))
+        alpha = (mask[window][here].astype(np.float32) * np.float32(1 / 255))[:, None]
+        seen = picture[window][here].astype(np.float32) * np.float32(1 / 255)
+        mean = piece(front, window, mask.shape)[here]
+        own = piece(back, window, mask.shape)[here]
+        own *= alpha - 1
+        own += seen
+        own -= alpha * mean
+        own *= alpha
+        own += mean
         # where the mask is wrong, the correction would overshoot into colours that are nowhere
-        own = np.clip(own, np.minimum(mean, seen) - LEEWAY, np.maximum(mean, seen) + LEEWAY)
-        out[window][here] = (np.clip(own, 0, 1) * 255 + 0.5).astype(np.uint8)[here]
+        np.maximum(own, np.minimum(mean, seen) - LEEWAY, out=own)
+        np.minimum(own, np.maximum(mean, seen) + LEEWAY, out=own)
+        np.clip(own, 0, 1, out=own)
+        own *= 255
+        own += 0.5
+        out[window][here] = own.astype(np.uint8)
     return out
 
 

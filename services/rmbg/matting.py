@@ -7,8 +7,10 @@ guided filter brings the alpha to full size.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ MOST_ENTRIES = 40_000_000  # of 16 bytes
 EPS = 1e-6
 _SURE = 0.95
 _NEAR_ENOUGH = 1e-5
+_alone = threading.Lock()
 
 
 def matted(picture: Pixels, mask: Pixels, check: Callable[[], None]) -> tuple[Pixels, Colours | None]:
@@ -52,8 +55,7 @@ def matted(picture: Pixels, mask: Pixels, check: Callable[[], None]) -> tuple[Pi
     window = _around(unknown)
     alpha[window] = _closed_form(pymatting, small[window], marks[window], check)
     check()
-    front, back = pymatting.estimate_foreground_ml(small, alpha, return_background=True)
-    check()
+    front, back = _foreground(pymatting, small, alpha, check)
     colours = np.clip(front, 0, 1).astype(np.float32), np.clip(back, 0, 1).astype(np.float32)
     return enlarged(picture, alpha.astype(np.float32)), colours
 
@@ -84,6 +86,21 @@ def _closed_form(pymatting: Any, small: Map, marks: Map, check: Callable[[], Non
     return found
 
 
+def _foreground(pymatting: Any, small: Map, alpha: Map, check: Callable[[], None]) -> tuple[Map, Map]:
+    """Both colours. One at a time: two of numba's parallel loops at once end the process where it has no OpenMP."""
+    import numba
+
+    while not _alone.acquire(timeout=0.1):
+        check()
+    try:
+        numba.set_num_threads(1)
+        front, back = pymatting.estimate_foreground_ml(small, alpha, return_background=True)
+    finally:
+        _alone.release()
+    check()
+    return front, back
+
+
 def _around(unknown: Map) -> tuple[slice, slice]:
     """The box with all that is to be decided, and some of what is known beside it."""
     rows, columns = np.flatnonzero(unknown.any(axis=1)), np.flatnonzero(unknown.any(axis=0))
@@ -101,13 +118,10 @@ def _disc(radius: int) -> Pixels:
 
 def _pymatting() -> Any:
     """It compiles itself at its first import, and keeps that where it may write: beside itself or in the home."""
-    import importlib.util
-
     spec = importlib.util.find_spec("pymatting")
     beside = Path(spec.origin).parent if spec and spec.origin else Path("/")
-    if "NUMBA_CACHE_DIR" not in os.environ and not any(
-        os.access(folder, os.W_OK) for folder in (beside, Path.home())
-    ):
+    home = Path(os.environ.get("HOME", "/"))
+    if "NUMBA_CACHE_DIR" not in os.environ and not any(os.access(one, os.W_OK) for one in (beside, home)):
         os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="darkroom-numba-")
     import pymatting
 

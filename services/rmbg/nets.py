@@ -19,7 +19,7 @@ from services.errors import Unavailable
 from services.models import NetInput
 from services.onnx import Net
 from services.rmbg.engine import Step
-from services.rmbg.refine import enlarged
+from services.rmbg.refine import SURE, enlarged
 
 Array = NDArray[Any]
 STEPS = 3
@@ -95,4 +95,6 @@ def restored(found: Array, pixels: Array) -> Array:
     """The mask as bytes in the picture's size; where there is no subject, all of the picture is."""
     if float(found.max()) < NOTHING:
         return np.full(pixels.shape[:2], 255, np.uint8)
+    # no haze of a hundredth, which nobody sees and all that comes after would have to look at
+    found = np.where(found < SURE, 0, np.where(found > 1 - SURE, 1, found)).astype(np.float32)
     return enlarged(pixels, found)

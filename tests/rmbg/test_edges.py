@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -133,6 +135,16 @@ def test_matting_brings_back_the_hair_that_a_mask_left_out() -> None:
     assert hair.sum() > 200
     assert fine[hair].mean() > 2 * rough[hair].mean()
     assert fine[hair].mean() > 2 * fine[bare].mean()
+
+
+@pytest.mark.slow
+def test_several_mattings_at_once_give_what_each_gives_alone() -> None:
+    picture, _, rough = hairy()
+    alone, _ = matted(picture, rough, never)
+    with ThreadPoolExecutor(4) as pool:
+        for fine, colours in pool.map(lambda _: matted(picture, rough, never), range(8)):
+            np.testing.assert_array_equal(fine, alone)
+            assert colours is not None
 
 
 @pytest.mark.slow
