@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import os
 import re
 import time
 import uuid
@@ -37,6 +36,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from services.calls import Call, RunRoute
+from services.cores import cores
 from services.errors import AtCapacity, DarkroomError, Draining, NotFound, SchemaMismatch, Unavailable
 from services.intake import Part
 from services.models import ModelEntry, Models, own_catalogues, read_catalogue
@@ -241,13 +241,3 @@ class _AsRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
-
-
-def cores() -> int:
-    """The processor cores that this process may use, a container's share included."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(1, int(quota) // int(period)))
-    return max(1, count)

@@ -26,7 +26,8 @@ class CleanupService(Service):
         self.engines = Engines(models, CleanupSettings.from_environment(), self.threads)
 
     def close(self) -> None:
-        self.engines.close()
+        if hasattr(self, "engines"):  # a load that failed made none
+            self.engines.close()
 
     def choose(self, ask: Operation) -> str:
         """`auto` takes the best on this disk, loaded or not, so that a LaMa that was fetched is used."""

@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.rmbg.refine import Map, Pixels, piece, tiles
+from services.cores import share_out
+from services.rmbg.refine import Map, Pixels, Window, piece, tiles
 
-SMALL_SIDE = 640
+SMALL_SIDE = 512
 FAR, NEAR = 0.07, 0.008  # of the small picture's longer side
 LEEWAY = 0.04
 CLEAR = 4
@@ -32,10 +33,11 @@ def pure(picture: Pixels, mask: Pixels, colours: Colours | None = None) -> Pixel
         return picture
     front, back = colours or estimated(picture, mask)
     out = picture.copy()
-    for window in tiles(*mask.shape):
+
+    def fill(window: Window) -> None:
         here = soft[window]
         if not here.any():
-            continue
+            return
         alpha = (mask[window][here].astype(np.float32) * np.float32(1 / 255))[:, None]
         seen = picture[window][here].astype(np.float32) * np.float32(1 / 255)
         mean = piece(front, window, mask.shape)[here]
@@ -52,6 +54,8 @@ def pure(picture: Pixels, mask: Pixels, colours: Colours | None = None) -> Pixel
         own *= 255
         own += 0.5
         out[window][here] = own.astype(np.uint8)
+
+    share_out(fill, tiles(*mask.shape))
     return out
 
 

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from services.cores import share_out
+
 Map = NDArray[Any]  # of float32
 Pixels = NDArray[Any]  # of uint8
 Window = tuple[slice, slice]
@@ -84,11 +86,12 @@ def enlarged(picture: Pixels, mask: Map) -> Pixels:
     near = unsure(rough, radius)
     bends, edges = np.dstack([slopes, offset]), np.dstack([rough, near])
     whole = np.empty((height, width), np.uint8)
-    for window in tiles(height, width):
+
+    def fill(window: Window) -> None:
         few = within(window, picture.shape, rough.shape)
         if not near[few].any():
             whole[window] = 255 if rough[few].mean() > 0.5 else 0
-            continue
+            return
         bent = piece(bends, window, picture.shape)
         plain = piece(edges, window, picture.shape)
         bent[..., :3] *= picture[window]
@@ -102,6 +105,8 @@ def enlarged(picture: Pixels, mask: Map) -> Pixels:
         fine -= plain[..., 0]
         fine *= plain[..., 1]
         whole[window] = _bytes(fine + plain[..., 0])
+
+    share_out(fill, tiles(height, width))
     return whole
 
 

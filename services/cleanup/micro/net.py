@@ -26,8 +26,11 @@ class Net(nn.Module):
         self.before = Residual(outer)
         self.down = nn.Conv2d(outer, inner, 3, stride=2, padding=1)
         self.blocks = nn.ModuleList(Block(inner, spectral, (1, 2, 4)[at % 3]) for at in range(blocks))
+        self.calm = Norm(inner)
         self.up = nn.Conv2d(inner, outer, 3, padding=1)
+        self.even = Norm(outer)  # what comes up must not drown what went past
         self.after = Residual(outer)
+        self.last = Norm(outer)
         self.choose = nn.Conv2d(outer, FILLS, 3, padding=1)
         self.spread = nn.Conv2d(outer, 8 * 16, 3, padding=1)
         self.fine = nn.Conv2d(12, 16, 3, padding=1)
@@ -36,8 +39,10 @@ class Net(nn.Module):
         small(self.conv_out)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=False):
-            fills = self.fills(image, mask)
+        return self.drawn(self.fills(image, mask), mask)
+
+    def drawn(self, fills: Tensor, mask: Tensor) -> Tensor:
+        """From the fills by arithmetic alone."""
         each = torch.split(fills, 3, 1)
         round_ = each[-1]
         apart = f.avg_pool2d(torch.cat([(one - round_).mean(1, keepdim=True) for one in each], 1), 4)
@@ -46,9 +51,11 @@ class Net(nn.Module):
         inner = self.down(outer)
         for block in self.blocks:
             inner = block(inner)
-        outer = self.after(outer + self.up(f.interpolate(inner, scale_factor=2.0, mode="bilinear")))
+        risen = self.up(f.interpolate(self.calm(inner), scale_factor=2.0, mode="bilinear"))
+        outer = self.after(outer + self.even(risen))
+        outer = self.last(outer)
         taken = f.interpolate(self.choose(outer).float(), scale_factor=4.0, mode="bilinear")
-        lean = torch.zeros(FILLS, 1, 1, device=image.device)
+        lean = torch.zeros(FILLS, 1, 1, device=mask.device)
         lean[-1] = LEAN
         taken = torch.softmax(taken + lean, 1)
         drawn = f.pixel_shuffle(self.spread(outer), 4)
