@@ -15,16 +15,14 @@ from numpy.typing import NDArray
 
 Map = NDArray[Any]  # of float32
 BORDER = 0.06  # of the shorter side
-SHIFTS = ((1, 0), (-1, 0), (0, 1), (0, -1))
+ROUNDS = 3
 # the lower border counts less: people and things stand on it
 SIDES = {"top": 1.0, "left": 1.0, "right": 1.0, "bottom": 0.5}
 
 
 def saliency(lab: Map) -> Map:
     """From 0 (background) to 1 (subject), for a picture of at most a few hundred pixels a side."""
-    barrier = _unit(
-        sum((barrier_distance(lab[..., at]) for at in range(3)), np.zeros(lab.shape[:2], np.float32))
-    )
+    barrier = _unit(barrier_distance(np.ascontiguousarray(np.moveaxis(lab, -1, 0))).sum(axis=0))
     contrast = _unit(border_contrast(lab))
     height, width = barrier.shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -35,28 +33,36 @@ def saliency(lab: Map) -> Map:
     return _unit(cv2.GaussianBlur(found, (0, 0), max(1.0, min(height, width) / 80)))
 
 
-def barrier_distance(channel: Map) -> Map:
-    """The least range of values that a path from the border to each pixel runs through."""
-    high, low = channel.copy(), channel.copy()
-    cost = np.full(channel.shape, np.inf, np.float32)
-    cost[0, :] = cost[-1, :] = 0.0
-    cost[:, 0] = cost[:, -1] = 0.0
-    # a path as long as the longer side reaches everything that matters
-    for _ in range(max(channel.shape)):
-        changed = False
-        for down, right in SHIFTS:
-            here, there = _shifted(channel.shape, down, right)
-            top, bottom = np.maximum(high[there], channel[here]), np.minimum(low[there], channel[here])
-            steps = np.where(np.isfinite(cost[there]), top - bottom, np.inf).astype(np.float32)
-            better = steps < cost[here] - 1e-3
-            if better.any():
-                cost[here] = np.where(better, steps, cost[here])
-                high[here] = np.where(better, top, high[here])
-                low[here] = np.where(better, bottom, low[here])
-                changed = True
-        if not changed:
-            break
+def barrier_distance(channels: Map) -> Map:
+    """The least range of values that a path from the border to each pixel runs through; of each channel (N, H, W).
+
+    Swept from each side in turn, a row or a column at once: after a few rounds hardly a path is found that is better.
+    """
+    cost = np.full(channels.shape, np.inf, np.float32)
+    cost[:, 0, :] = cost[:, -1, :] = 0.0
+    cost[:, :, 0] = cost[:, :, -1] = 0.0
+    upright = np.stack([channels, channels, channels, cost])
+    lying = upright.swapaxes(2, 3)
+    for _ in range(ROUNDS):
+        for field in (upright, lying):
+            last = field.shape[2] - 1
+            for line in range(1, last):
+                _sweep(field, line, line - 1)
+            for line in range(last - 1, 0, -1):
+                _sweep(field, line, line + 1)
+    cost = upright[3]
     return np.where(np.isfinite(cost), cost, 0).astype(np.float32)
+
+
+def _sweep(field: Map, line: int, before: int) -> None:
+    """Paths to a line go on from the line before it, where that is less of a barrier."""
+    channels, high, low, cost = field[:, :, line]
+    top, bottom = np.maximum(field[1, :, before], channels), np.minimum(field[2, :, before], channels)
+    steps = top - bottom
+    better = steps < cost
+    np.copyto(cost, steps, where=better)
+    np.copyto(high, top, where=better)
+    np.copyto(low, bottom, where=better)
 
 
 def border_contrast(lab: Map) -> Map:
@@ -79,18 +85,6 @@ def _distance(lab: Map, colours: Map) -> Map:
     return np.asarray(
         np.sqrt(np.maximum(0, np.einsum("hwi,ij,hwj->hw", away, inverse, away))).astype(np.float32)
     )
-
-
-def _shifted(
-    shape: tuple[int, ...], down: int, right: int
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The slices of all pixels that have a neighbour in that direction, and of these neighbours."""
-
-    def pair(size: int, by: int) -> tuple[slice, slice]:
-        return slice(max(0, by), size + min(0, by)), slice(max(0, -by), size + min(0, -by))
-
-    (here_y, there_y), (here_x, there_x) = pair(shape[0], down), pair(shape[1], right)
-    return (here_y, here_x), (there_y, there_x)
 
 
 def _unit(values: Map) -> Map:

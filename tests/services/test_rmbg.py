@@ -219,7 +219,7 @@ def test_a_large_photograph_takes_about_two_seconds_of_one_core(samples: Path) -
 def test_the_barrier_is_the_step_that_every_path_must_take() -> None:
     field = np.zeros((9, 9), np.float32)
     field[3:6, 3:6] = 10  # a plateau, reached only over a step of ten
-    found = barrier_distance(field)
+    found = barrier_distance(field[None])[0]
     assert found[4, 4] == 10
     assert found[1, 1] == 0
 
