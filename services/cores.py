@@ -1,7 +1,7 @@
 """The processor's cores: how many this process may use, and a pool of threads that shares them out.
 
-A service answers as many calls at once as there are cores, each on one. Alone, a call can have all of them: what comes in
-many small pieces, as a picture's tiles do, goes through the pool, which calls share.
+A service answers as many calls at once as there are cores, each on one. Alone, a call can have all of them: what comes
+in many small pieces, as a picture's tiles do, goes through the pool, which calls share.
 """
 
 from __future__ import annotations
