@@ -1,7 +1,7 @@
 """From the photograph to the frame: one turn, one crop and one change of scale in a single resampling.
 
-Where the frame goes past the photograph, the outermost pixels go on, as a subject that is cut off by the border does;
-what is behind the person is replaced anyway.
+Where the frame goes past the photograph, the outermost pixels go on, as a body that is cut off by the lower border
+does; what is behind the person is replaced anyway.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from PIL import Image
 
 from services.portrait.crop import Axes, Frame
 
+Map = NDArray[Any]  # of float32
 Pixels = NDArray[Any]  # of uint8
 STAIRS = 0.7  # of a small pixel: how far an enlarged mask's edge is blurred
 
@@ -48,6 +49,16 @@ def sampled(image: Image.Image, axes: Axes, frame: Frame) -> Image.Image:
         turn = turn @ np.diag([part.shape[1] / size[0], part.shape[0] / size[1], 1.0])
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     return Image.fromarray(_warped(part, turn, frame.size))
+
+
+def beside(size: tuple[int, int], axes: Axes, frame: Frame) -> Map:
+    """How far left or right of the photograph each of the frame's pixels lies, as a share of the frame's width."""
+    back = np.linalg.inv(frame.matrix() @ axes.to_own())
+    width, height = frame.size
+    x = (np.arange(width, dtype=np.float32) + 0.5)[None, :]
+    y = (np.arange(height, dtype=np.float32) + 0.5)[:, None]
+    at = np.float32(back[0, 0]) * x + np.float32(back[0, 1]) * y + np.float32(back[0, 2])
+    return np.asarray(np.maximum(np.maximum(-at, at - size[0]), 0) / frame.width, dtype=np.float32)
 
 
 def resampled(mask: Pixels, of: Frame, wanted: Frame) -> Pixels:

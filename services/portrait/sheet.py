@@ -12,7 +12,7 @@ from services.images import flatten
 from services.portrait.crop import INCH
 
 PAPERS = {"10x15": (100.0, 150.0), "a4": (210.0, 297.0)}  # millimetres
-MARGIN, GAP = 4.0, 3.0  # at the paper's edge, and between two pictures, for scissors and printers' rollers
+MARGIN, GAP = 1.5, 2.0  # at the paper's edge, and between two pictures: so eight passports lie on 10 x 15 cm
 MARK, AWAY = 1.2, 0.15  # a mark's length, and how far from the picture it begins
 INK = (120, 120, 120)
 

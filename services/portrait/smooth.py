@@ -19,8 +19,8 @@ Map = NDArray[Any]  # of float32
 Pixels = NDArray[Any]  # of uint8
 
 REACH = 0.13  # the filter's radius in distances between the eyes
-EDGE = 5.5  # in Lab: what differs by much less is texture, by more an edge
-GRAIN = 0.3  # of the finest detail that stays
+EDGE = 7.5  # in Lab: what differs by much less is texture, by more an edge
+GRAIN = 0.25  # of the finest detail that stays
 # the face in distances between the eyes: where its middle is and how far it reaches; the neck below it
 FACE = (0.0, 0.45, 1.12, 1.6)
 # what is kept as it is: (across, down, half width, half height)
@@ -39,7 +39,8 @@ def smoothed(pixels: Pixels, amount: float, face: Features) -> Pixels:
     if not amount:
         return pixels
     lab = np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
-    weight = (amount * skin.likely(lab, face) * where(pixels.shape[:2], face))[..., None]
+    sure = np.clip(1.6 * skin.likely(lab, face), 0, 1)
+    weight = (amount * sure * where(pixels.shape[:2], face))[..., None]
     radius = max(1, round(REACH * face.between))
     calm = np.dstack([_guided(plane, radius, EDGE**2) for plane in cv2.split(lab)])
     grain = lab[..., :1] - cv2.GaussianBlur(lab[..., 0], (0, 0), max(0.6, radius / 8))[..., None]

@@ -34,6 +34,7 @@ Pixels = NDArray[Any]  # of uint8
 STEPS = 4
 AROUND = 0.3  # how much more than the frame is shown to the cutter, which judges by what is around
 CUTTER_SIDE = 1280  # pixels a side that it is shown at most; its mask is soft anyway
+FADE = 0.05  # of the frame's width
 SEEN = 96  # a mask above this is the person
 BEHIND = 0.02  # of the longer side: how softly a ground is gone on with, past the photograph
 
@@ -65,6 +66,9 @@ def portrait(ask: Portrait, finder: Finder, cutter: Engine | None, step: Step) -
             cut = hair <= around.top + 2 / around.scale and around.top > framed.top
             framed = crop.with_hair(rule, head, framed, hair, cut)
         mask = level.resampled(seen, around, framed)
+        # who is cut off at the side fades there: pixels that go on sideways are streaks
+        fade = np.clip(1 - level.beside(photo.size, axes, framed) / FADE, 0, 1)
+        mask = np.asarray(mask * fade + 0.5, dtype=np.uint8)
     step(2, STEPS)
     person, alpha = _person(photo, axes, framed, mask)
     if mask is not None and alpha is not None:

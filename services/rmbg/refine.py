@@ -19,7 +19,8 @@ Map = NDArray[Any]  # of float32
 Pixels = NDArray[Any]  # of uint8
 Window = tuple[slice, slice]
 
-GUIDE_SIDE = 1024  # the smaller picture's longer side
+GUIDE_SIDE = 1024  # of the smaller picture's longer side, at most
+FINER = 2  # it has so many pixels for each of the mask's
 REACH = 1.5  # of a cell of the mask: as far as its edge may be moved
 EPSILON = 1e-4
 WORTH = 1.3  # a mask that is enlarged by less has its edges already
@@ -70,7 +71,7 @@ def enlarged(picture: Pixels, mask: Map) -> Pixels:
     if cell < WORTH or min(height, width) < 8:
         how = cv2.INTER_AREA if cell < 1 else cv2.INTER_LINEAR
         return _bytes(cv2.resize(mask, (width, height), interpolation=how))
-    small = min(1.0, GUIDE_SIDE / max(height, width))
+    small = min(1.0, min(GUIDE_SIDE, FINER * max(mask.shape)) / max(height, width))
     size = max(1, round(width * small)), max(1, round(height * small))
     guide = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     shrinks = size[0] < mask.shape[1] and size[1] < mask.shape[0]
@@ -78,20 +79,24 @@ def enlarged(picture: Pixels, mask: Map) -> Pixels:
     radius = max(2, round(cell * small * REACH))
     slopes, offset = linear(guide, rough, radius, EPSILON)
     near = unsure(rough, radius)
-    edges = np.dstack([rough, near])
+    bends, edges = np.dstack([slopes, offset]), np.dstack([rough, near])
     whole = np.empty((height, width), np.uint8)
     for window in tiles(height, width):
         few = within(window, picture.shape, rough.shape)
         if not near[few].any():
             whole[window] = 255 if rough[few].mean() > 0.5 else 0
             continue
-        bent = piece(np.dstack([slopes, offset]), window, picture.shape)
+        bent = piece(bends, window, picture.shape)
         plain = piece(edges, window, picture.shape)
-        fine = (
-            np.einsum("hwc,hwc->hw", bent[..., :3], picture[window].astype(np.float32) / 255) + bent[..., 3]
-        )
-        fine = np.clip(fine, 0, 1)
-        whole[window] = _bytes(plain[..., 0] + plain[..., 1] * (fine - plain[..., 0]))
+        bent[..., :3] *= picture[window]
+        fine = bent[..., 0] + bent[..., 1]
+        fine += bent[..., 2]
+        fine *= np.float32(1 / 255)
+        fine += bent[..., 3]
+        np.clip(fine, 0, 1, out=fine)
+        fine -= plain[..., 0]
+        fine *= plain[..., 1]
+        whole[window] = _bytes(fine + plain[..., 0])
     return whole
 
 

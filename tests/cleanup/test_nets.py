@@ -248,6 +248,24 @@ def test_what_was_not_fetched_is_not_offered(tmp_path: Path) -> None:
     assert engines.best() in ("micro-lama", "telea")
 
 
+def test_a_net_of_ones_own_is_named_by_its_folder_and_file(tmp_path: Path) -> None:
+    tiny(tmp_path / "mine.onnx", white=255.0)
+    mine = ModelEntry(
+        name="mine",
+        service="cleanup",
+        engine="lama-onnx",
+        licence="mine",
+        folder=str(tmp_path),
+        single_file="mine.onnx",
+    )
+    engines, models = shelf(tmp_path / "models", mine)
+    assert models.is_loaded("mine")
+    image, mask = photo((40, 30)), hole((40, 30), (4, 4, 8, 8))
+    assert np.asarray(erase(engines["mine"], image, mask, Plan(), quiet))[5, 5].tolist() == [
+        255 - level for level in np.asarray(image)[5, 5]
+    ]
+
+
 def test_auto_takes_a_lama_that_was_fetched(tmp_path: Path) -> None:
     (tmp_path / "big").mkdir()
     path = tiny(tmp_path / "big" / "net.onnx")

@@ -109,7 +109,7 @@ def test_distilled_models_ask_for_few_steps_and_no_guidance() -> None:
 def test_what_comes_with_the_package_is_in_it() -> None:
     for entry in read_catalogue():
         if entry.folder:
-            files = [path for path in Path(entry.folder).rglob("*") if path.suffix in WEIGHTS]
+            files = [path for path in Path(entry.folder).rglob("*") if path.suffix in {*WEIGHTS, ".onnx"}]
             assert files, entry.name
 
 

@@ -118,7 +118,7 @@ def test_a_sheet_holds_as_many_as_fit_with_their_dpi(portrait: Any, astronaut: b
     assert sorted(sheet.size) == [1181, 1772]
     assert round(sheet.info["dpi"][0]) == 300
     one = portrait.run("portrait", {"size": "passport", "cutter": "none"}, {"image": astronaut}).picture()
-    assert copies_on(sheet, one) == 6
+    assert copies_on(sheet, one) == 8
 
 
 def copies_on(sheet: Image.Image, one: Image.Image) -> int:

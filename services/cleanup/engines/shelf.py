@@ -22,6 +22,7 @@ from services.settings import CleanupSettings
 LOOK_AGAIN = 15.0  # seconds between two looks at what the IOPaint server has
 FLAGS = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 MARGIN = 128  # as IOPaint's own
+DEFAULTS: dict[str, int] = {"side": 512, "least": 256, "whole": 2048 * 2048, "multiple": 8}
 RUNNERS: dict[str, type[OnnxRunner] | type[TorchScriptRunner]] = {
     "lama-onnx": OnnxRunner,
     "lama-torchscript": TorchScriptRunner,
@@ -85,13 +86,13 @@ class Engines:
         """Its one file, which is the one that the catalogue names."""
         if entry.files:
             return self._models.path(entry.name, entry.files[0].path)
-        return self._models.place(entry) / entry.weights["net"]
+        return self._models.place(entry) / entry.single_file
 
     def _make(self, entry: ModelEntry) -> Engine:
         if entry.engine == "iopaint" and self._iopaint is not None:
             return IOPaintEngine(self._iopaint, str(entry.defaults.get("model", "")))
-        given = entry.defaults
+        given = DEFAULTS | entry.defaults
         runner = RUNNERS[entry.engine](self._file(entry), entry.name, given["multiple"], self._threads)
         side = min(runner.fixed) if runner.fixed else given["side"]
         whole = 0 if runner.fixed else given["whole"]
-        return NetEngine(runner, entry.name, Sight(side, MARGIN, min(side, given.get("least", side)), whole))
+        return NetEngine(runner, entry.name, Sight(side, MARGIN, min(side, given["least"]), whole))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as f
 
 LEVELS = 5
+CALM = 6  # rounds in which each pixel of the hole becomes the mean of those around it, at each scale
 MULTIPLE = 2**LEVELS
 
 
@@ -98,7 +99,10 @@ def small(layer: nn.Conv2d) -> None:
 
 
 def smooth(image: Tensor, mask: Tensor) -> Tensor:
-    """The hole filled from its surroundings, each scale with what the next finer one does not know."""
+    """The hole filled from its surroundings, each scale with what it does not know taken from the next coarser one.
+
+    Calmed at each scale, it comes near to the soap film that the hole's rim spans.
+    """
     weight = 1 - mask
     colour = image * weight
     levels: list[tuple[Tensor, Tensor]] = []
@@ -111,6 +115,9 @@ def smooth(image: Tensor, mask: Tensor) -> Tensor:
     filled = colour + (1 - weight) * mean
     for colour, weight in reversed(levels):
         filled = colour + (1 - weight) * f.interpolate(filled, scale_factor=2.0, mode="bilinear")
+        for _ in range(CALM):
+            around = f.avg_pool2d(f.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, 1)
+            filled = colour + (1 - weight) * around
     return filled
 
 

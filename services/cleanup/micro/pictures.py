@@ -32,10 +32,10 @@ class Painter:
         if chance.random() < 0.12:
             canvas = self._pattern(side)
         palette = [self._colour() for _ in range(chance.integers(3, 9))]
-        count = int(chance.choice([6, 40, 140, 320]) * chance.uniform(0.6, 1.4))
+        count = int(chance.choice([4, 12, 40, 120]) * chance.uniform(0.6, 1.4))
         focus = chance.integers(0, count) if chance.random() < 0.6 else -1
         smallest, largest = chance.uniform(2, 8), side * chance.uniform(0.2, 0.7)
-        fall = chance.uniform(0.2, 2.0)
+        fall = chance.uniform(0.1, 1.6)
         for at in range(count):
             self._leaf(canvas, palette, _radius(chance, smallest, largest, fall))
             if at == focus:
@@ -104,7 +104,7 @@ class Painter:
             base *= 1 + (ramp * chance.uniform(0.1, 0.9))[..., None].astype(np.float32)
         kind = chance.random()
         if kind < 0.6:
-            base += (self._noise(height, width) - 0.5)[..., None] * chance.uniform(0.02, 0.35)
+            base += (self._noise(height, width) - 0.5)[..., None] * chance.uniform(0.01, 0.2)
         elif kind < 0.72:
             base *= 1 + chance.uniform(0.1, 0.6) * stripes(chance, height, width)[..., None]
         return base

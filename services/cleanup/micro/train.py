@@ -87,7 +87,7 @@ def psnr(net: Net, lessons: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
 def train(work: Path, steps: int, export_only: bool) -> None:
     torch.manual_seed(SEED)
     net = Net().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loop = Loop("cleanup", {"net": net}, steps, lr=1.5e-3, work=work, average=0.995, muon=False)
+    loop = Loop("cleanup", {"net": net}, steps, lr=2e-3, work=work, average=0.995, muon=False)
     if not export_only:
         lessons = Lessons(SEED + loop.done)
         judged = Lessons(UNSEEN, 40)

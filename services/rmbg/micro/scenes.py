@@ -67,10 +67,10 @@ def painted(chance: Chance, alpha: Map, number: Map, kind: str) -> Map:
     base = colour(chance)
     near = chance.choice([0.08, 0.2, 0.5])
     front = np.zeros((side, side, 3), np.float32)
-    for part in range(5):
+    for part in range(1, 6):
         mask = number == part
-        if part == 0:  # where hairs stand off: the material of the first part goes on
-            mask = mask | (number == 1)
+        if part == 1:  # where hairs stand off, the material of the first part goes on
+            mask = mask | (number == 0)
         if not mask.any():
             continue
         if kind in ("person", "figure") and part == 2:

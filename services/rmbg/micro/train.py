@@ -26,13 +26,13 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 FILE = WEIGHTS / "micro.onnx"
 LEDGER = WEIGHTS / "ledger.json"
 SEED = 20261121
-STEPS, BATCH, SIDE = 3200, 12, 192
-LARGE_FROM, LARGE_BATCH, LARGE = 0.75, 8, 256  # the last quarter sees pictures as large as the service's
-DRAWN, NEW, KEPT = 224, 4, 1200  # scenes' side; new ones a step; how many are kept to be seen again
+STEPS, BATCH, SIDE = 1200, 12, 128
+LARGE_FROM, LARGE_BATCH, LARGE = 0.7, 9, 192  # the last steps see pictures as large as the service's
+DRAWN, NEW, KEPT = 208, 2, 1200  # scenes' side; new ones a step; how many are kept to be seen again
 
 
 class Scenes:
-    """Batches of crops of drawn scenes; each scene is seen about three times, cropped and coloured anew."""
+    """Batches of crops of drawn scenes; each scene is seen about six times, cropped and coloured anew."""
 
     def __init__(self, first: int) -> None:
         self._next = first
@@ -102,7 +102,7 @@ def train(work: Path, steps: int = STEPS) -> None:
         pictures, alphas = scenes.batch(chance, *((LARGE_BATCH, LARGE) if large else (BATCH, SIDE)))
         return loss_of(net, pictures.contiguous(memory_format=torch.channels_last), alphas)
 
-    loop.run(step, look=lambda _: look(averaged(loop)), every=25, save=100, looks=500)
+    loop.run(step, look=lambda _: look(averaged(loop)), every=25, save=50, looks=400)
     export(averaged(loop), loop.done)
 
 
