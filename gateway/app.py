@@ -22,6 +22,7 @@ from gateway.access import Access
 from gateway.assets import Assets
 from gateway.desk import Desk
 from gateway.doors import admin, assets, catalogue, jobs, pages
+from gateway.doors.iopaint import IOPaint
 from gateway.doors.native import RunDoor
 from gateway.doors.rembg import Rembg
 from gateway.forms import Reader
@@ -45,7 +46,7 @@ from gateway.upstream.upstream import Upstream
 log = logging.getLogger("darkroom.gateway")
 
 # the doors that speak somebody else's language
-DIALECTS = (Rembg,)
+DIALECTS = (IOPaint, Rembg)
 
 
 class Gateway:
