@@ -24,6 +24,7 @@ from gateway.desk import Desk
 from gateway.doors import admin, assets, catalogue, jobs, pages
 from gateway.doors.iopaint import IOPaint
 from gateway.doors.native import RunDoor
+from gateway.doors.openai import OpenAI
 from gateway.doors.rembg import Rembg
 from gateway.forms import Reader
 from gateway.front import Front
@@ -46,7 +47,7 @@ from gateway.upstream.upstream import Upstream
 log = logging.getLogger("darkroom.gateway")
 
 # the doors that speak somebody else's language
-DIALECTS = (IOPaint, Rembg)
+DIALECTS = (OpenAI, IOPaint, Rembg)
 
 
 class Gateway:

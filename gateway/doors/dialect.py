@@ -45,17 +45,21 @@ class Dialect:
         """The key, where a client sends a name and a password: most dialects' clients put it into the password."""
         return password or user
 
+    def status(self, error: DarkroomError) -> int:
+        """The status that the original would answer with."""
+        return error.status
+
     def document(self, error: DarkroomError, request_id: str) -> Any:
         """The body of an error's answer, as the original's clients read it."""
         return error.problem() | {"request_id": request_id}
 
     def refusal(self, error: DarkroomError, request_id: str) -> Refusal:
         """Status, headers and body of an error's answer."""
-        status, headers, _ = encode(error, request_id)
+        _, headers, _ = encode(error, request_id)
         body = orjson.dumps(self.document(error, request_id), default=str)
         own = {b"content-type": b"application/json", b"content-length": str(len(body)).encode()}
         kept = [(name, value) for name, value in headers if name not in own]
-        return status, [*own.items(), *kept], body
+        return self.status(error), [*own.items(), *kept], body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # so that Starlette raises what it finds wrong, and does not answer by itself
