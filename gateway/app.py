@@ -1,6 +1,7 @@
 """The gateway as one ASGI application: settings in, everything that it consists of built and hung together.
 
     client ─> Access ─> guards ─> Front ─┬─> RunDoor    POST /v1/{operation}
+                                         ├─> dialects   what other programs' clients speak
                                          └─> FastAPI    jobs, assets, catalogue, admin, pages, health
 
 `start` opens what needs the event loop, `begin_drain` is told of a coming end, `stop` closes in reverse order.
@@ -19,8 +20,12 @@ from starlette.routing import Route
 from gateway import guard, logs, openapi, problems, telemetry
 from gateway.access import Access
 from gateway.assets import Assets
+from gateway.desk import Desk
 from gateway.doors import admin, assets, catalogue, jobs, pages
+from gateway.doors.iopaint import IOPaint
 from gateway.doors.native import RunDoor
+from gateway.doors.openai import OpenAI
+from gateway.doors.rembg import Rembg
 from gateway.forms import Reader
 from gateway.front import Front
 from gateway.intake import Intake
@@ -40,6 +45,9 @@ from gateway.store.database import Database
 from gateway.upstream.upstream import Upstream
 
 log = logging.getLogger("darkroom.gateway")
+
+# the doors that speak somebody else's language
+DIALECTS = (OpenAI, IOPaint, Rembg)
 
 
 class Gateway:
@@ -96,7 +104,8 @@ class Gateway:
         )
         intake = Intake(settings, self.state.assets, self._uploads)
         run = RunDoor(self.state, reader, intake)
-        front = Front(self.state, run, rest, reader, intake)
+        desk = Desk(self.state, reader, intake, self._uploads)
+        front = Front(self.state, run, rest, reader, intake, [dialect(desk) for dialect in DIALECTS])
         inner = guard.guarded(front, settings, self.state.keys.any_exist)
         if settings.otlp_endpoint:
             inner = telemetry.Traces(inner)

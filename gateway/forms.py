@@ -7,6 +7,7 @@ JSON body does too; a large one is parsed away from the event loop, a few at a t
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ Pieces = AsyncIterator[bytes]
 
 @dataclass(slots=True)
 class Form:
-    """`fields` from text parts or JSON, `files` from file parts by name."""
+    """`fields` from text parts or JSON, `files` from file parts by name; parts `name[]` are `name.0`, `name.1` ..."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Blob] = field(default_factory=dict)
@@ -207,6 +208,7 @@ class _Parts:
         self._filename: str | None = None
         self._text = bytearray()
         self._spool: Spool | None = None
+        self._counts: Counter[str] = Counter()
 
     def begin(self, part: MultipartSegment) -> None:
         if not part.name:
@@ -214,6 +216,9 @@ class _Parts:
         if len(part.name) > MAX_NAME:
             raise Malformed(f"A part of the form has a name of more than {MAX_NAME} characters.")
         self._name, self._filename, self._media_type = part.name, part.filename, part.content_type or ""
+        if self._name.endswith("[]"):  # one of several of that name
+            self._name = f"{self._name[:-2]}.{self._counts[self._name]}"
+            self._counts[part.name] += 1
         self._text, self._spool = bytearray(), None
         kind = "field"
         if self._filename is not None or self._media_type.startswith(("image/", "application/octet-stream")):

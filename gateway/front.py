@@ -5,11 +5,16 @@ It is plain ASGI and cheap, since every request pays for it. Operations go to th
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Sequence
+
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import logs
 from gateway.callers import Caller
+from gateway.doors.dialect import Dialect
 from gateway.doors.native import RunDoor
 from gateway.doors.watch import ClientGone
 from gateway.forms import Reader
@@ -18,7 +23,7 @@ from gateway.problems import encode, translate
 from gateway.state import GatewayState
 from services.errors import NotFound, Unauthorized
 
-_BEARER = b"bearer "
+_BEARER, _BASIC = b"bearer ", b"basic "
 _REFUSED = frozenset({401, 403, 429})
 # else a browser guesses for how long what it was once told is true: a document changes, and only a picture says that it
 # never does
@@ -29,9 +34,15 @@ class Front:
     """An ASGI application; it puts into the scope what the doors need."""
 
     def __init__(
-        self, state: GatewayState, run: RunDoor, rest: FastAPI, reader: Reader, intake: Intake
+        self,
+        state: GatewayState,
+        run: RunDoor,
+        rest: FastAPI,
+        reader: Reader,
+        intake: Intake,
+        dialects: Sequence[Dialect] = (),
     ) -> None:
-        self._state, self._run, self._rest = state, run, rest
+        self._state, self._run, self._rest, self._dialects = state, run, rest, dialects
         self._root = state.settings.root_path
         self._tools = {"darkroom": state, "darkroom.reader": reader, "darkroom.intake": intake}
 
@@ -43,13 +54,19 @@ class Front:
         if self._root and path.startswith(self._root + "/"):
             path = scope["path"] = path[len(self._root) :]
         scope.update(self._tools)
-        answer = _Answer(send)
+        answer, dialect = _Answer(send), None
         try:
             if "\0" in path:
                 raise NotFound("No path has a null character.")
-            if path.startswith("/v1/"):
+            if self._run.takes(path):
+                door: ASGIApp = self._run
+            else:
+                dialect = next((one for one in self._dialects if one.takes(path)), None)
+                door = dialect or self._rest
+            if dialect is not None:
+                await self._welcome(scope, dialect, answer)
+            elif path.startswith("/v1/"):
                 await self._admit(scope, path, answer)
-            door: ASGIApp = self._run if self._run.takes(path) else self._rest
             await door(scope, receive, answer.send)
         except ClientGone:
             return
@@ -59,9 +76,19 @@ class Front:
             refusal = translate(error)
             if refusal.status in _REFUSED:
                 self._state.metrics.refused(refusal.slug)
-            status, headers, body = encode(refusal, scope["request_id"])
+            told = encode if dialect is None else dialect.refusal
+            status, headers, body = told(refusal, scope["request_id"])
             await answer.send({"type": "http.response.start", "status": status, "headers": headers})
             await answer.send({"type": "http.response.body", "body": body})
+
+    async def _welcome(self, scope: Scope, dialect: Dialect, answer: _Answer) -> None:
+        """A foreign door's caller."""
+        logs.tell(door=dialect.name)
+        caller: Caller = await self._state.keys.caller(_secret(scope, dialect))
+        scope["caller"] = caller
+        logs.tell(key=caller.key_id)
+        if (standing := await self._state.limits.admit(caller)) is not None:
+            answer.more = standing.headers()
 
     async def _admit(self, scope: Scope, path: str, answer: _Answer) -> None:
         secret = _secret(scope)
@@ -102,7 +129,7 @@ def _by_link(scope: Scope, path: str) -> bool:
     return reads and b"signature=" in scope["query_string"]
 
 
-def _secret(scope: Scope) -> str | None:
+def _secret(scope: Scope, dialect: Dialect | None = None) -> str | None:
     given = other = None
     for name, value in scope["headers"]:
         if name == b"authorization":
@@ -111,6 +138,16 @@ def _secret(scope: Scope) -> str | None:
             other = value
     if given is None:
         return None if other is None else other.decode("latin-1")
+    if dialect is not None and given[:6].lower() == _BASIC:
+        return dialect.basic(*_name_and_password(given[6:]))
     if given[:7].lower() != _BEARER:
         raise Unauthorized("The Authorization header must be `Bearer KEY`.")
     return str(given[7:].strip().decode("latin-1"))
+
+
+def _name_and_password(coded: bytes) -> tuple[str, str]:
+    try:
+        user, _, password = base64.b64decode(coded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Unauthorized("The Authorization header's name and password cannot be read.") from error
+    return user, password

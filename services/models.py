@@ -244,6 +244,7 @@ class Models:
             "memory_mb",
             "aliases",
             "defaults",
+            "rank",
         }
         models = [entry for entry in self if entry.kind == "model"]
         diffusion = any(entry.engine == "diffusers" for entry in models)

@@ -22,6 +22,7 @@ from gateway.answers import Answer, collect, picture_document
 from gateway.blobs import Blob
 from gateway.callers import Caller
 from gateway.chain import Single, run_chain
+from gateway.desk import GRACE, ended, paid
 from gateway.doors.accept import Wanted, preference, wanted
 from gateway.doors.jobs import respond
 from gateway.doors.sse import HEADERS, KEEP_ALIVE, encode_event, preview_event
@@ -34,7 +35,6 @@ from gateway.upstream.call import Call
 from services.errors import (
     BadUpstream,
     DeadlineExceeded,
-    Draining,
     MethodNotAllowed,
     TooSlow,
 )
@@ -45,7 +45,6 @@ Headers = list[tuple[bytes, bytes]]
 
 PREFIX = "/v1/"
 NO_STORE = (b"cache-control", b"no-store")
-GRACE = 0.5  # seconds after the deadline: what runs out of time on the way says itself why
 QUIET = 2.0  # seconds of waiting after which an event stream begins without an event
 
 
@@ -127,14 +126,8 @@ class RunDoor:
             if want.format and isinstance(ask, Encoded) and "format" not in ask.model_fields_set:
                 ask.format = want.format
             draw_seed(ask)
-            reservation = await state.limits.reserve_pictures(exchange.caller, ask.count_asked())
-            made = 0
-            try:
-                made = await self._answer(ask, parts, exchange, want)
-            finally:
-                state.limits.settle(reservation, made)
-                if made:
-                    state.metrics.pictures(operation.name(), made)
+            async with paid(state, ask, exchange.caller) as bill:
+                bill.made = await self._answer(ask, parts, exchange, want)
         finally:
             for blob in parts.values():
                 blob.discard()
@@ -165,14 +158,8 @@ class RunDoor:
                     return await self._events(call, exchange)
                 async with asyncio.timeout_at(exchange.deadline + GRACE):
                     return await (self._bytes if want.form == "bytes" else self._document)(call, exchange)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self._state.draining or task is None:
-                raise
-            task.uncancel()
-            raise Draining("This gateway shut down before the call was done.", retry_after=5) from None
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"{ask.name()} was not done within the call's deadline.") from error
+        except (asyncio.CancelledError, TimeoutError) as error:
+            raise ended(self._state, error, ask) from None
 
     async def _bytes(self, call: Call, exchange: Exchange) -> int:
         """The first result's bytes, its seed and size in headers, passed on as they arrive."""

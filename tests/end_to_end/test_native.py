@@ -643,3 +643,23 @@ def test_the_pages_are_whole(native: Any) -> None:
                     assert anyone.get(address).status_code == 200, address
                 else:
                     assert not address.startswith("http"), "a page loads nothing from elsewhere"
+
+
+# ── a foreign door's caller ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_foreign_door_knows_the_key_however_its_client_sends_it(
+    native: Any, ann: httpx.Client, photo: bytes
+) -> None:
+    key = ann.headers["authorization"].removeprefix("Bearer ")
+    files = {"file": ("a.jpg", photo)}
+    for headers, auth in (
+        ({"authorization": f"Bearer {key}"}, None),
+        ({"x-api-key": key}, None),
+        ({}, httpx.BasicAuth("anybody", key)),
+    ):
+        answer = httpx.post(f"{native.url}/api/remove", files=files, headers=headers, auth=auth, timeout=60)
+        assert answer.status_code == 200, answer.text
+    for auth in (None, httpx.BasicAuth("anybody", "wrong")):
+        refused = httpx.post(f"{native.url}/api/remove", files=files, auth=auth)
+        assert (refused.status_code, list(refused.json())) == (401, ["detail"])

@@ -129,3 +129,16 @@ async def test_other_content_types_are_refused_by_name(reader: Reader, kind: str
 async def test_a_multipart_without_boundary_is_malformed(reader: Reader) -> None:
     with pytest.raises(Malformed):
         await reader.form("multipart/form-data", pieces(b"x"))
+
+
+async def test_several_parts_of_one_name_are_numbered_where_the_name_says_that_they_are_several(
+    reader: Reader,
+) -> None:
+    body = multipart(("image[]", "a.png", b"one"), ("image[]", "b.png", b"two"), ("note[]", None, b"x"))
+    form = await reader.form(TYPE, pieces(body))
+    assert {name: await whole(blob) for name, blob in form.files.items()} == {
+        "image.0": b"one",
+        "image.1": b"two",
+    }
+    assert form.fields == {"note.0": "x"}
+    form.discard()

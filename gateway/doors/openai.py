@@ -1,0 +1,279 @@
+"""OpenAI's Images: `/v1/images/generations`, `/edits`, `/variations`, whole or as a stream of events.
+
+A model of OpenAI's own name is `auto` here. A size that the model was not made for keeps its shape and gets the model's
+own number of pixels; the answer's `size` says which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from gateway.blobs import Blob, MemoryBlob
+from gateway.desk import Guest, Made, Outcome, made, sentence
+from gateway.doors import openai_ask
+from gateway.doors.dialect import Dialect
+from gateway.doors.openai_ask import Asked
+from gateway.problems import translate
+from services.errors import (
+    BadInput,
+    DarkroomError,
+    Forbidden,
+    QuotaExceeded,
+    TooManyRequests,
+    Unauthorized,
+    UnknownModel,
+)
+from services.frames import Event
+from services.operations import ImageToImage, Inpaint, RemoveBackground, TextToImage
+
+LINK_SECONDS = 3600  # how long a link to a picture works, as OpenAI's do
+_EVENT_STREAM = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+@dataclass(slots=True)
+class Drawing:
+    """What is asked of the services, and how its result is told."""
+
+    asked: Asked
+    operation: type[TextToImage] | type[ImageToImage] | type[Inpaint]
+    fields: dict[str, Any]
+    kind: str  # of its events: image_generation or image_edit
+    files: dict[str, Blob] = field(default_factory=dict)
+    base: str = ""  # of links to pictures
+
+
+class OpenAI(Dialect):
+    name = "openai"
+    prefixes = ("/v1/images/",)
+
+    def routes(self) -> Sequence[BaseRoute]:
+        return [
+            Route("/v1/images/generations", self.generate, methods=["POST"]),
+            Route("/v1/images/edits", self.edit, methods=["POST"]),
+            Route("/v1/images/variations", self.vary, methods=["POST"]),
+        ]
+
+    async def generate(self, request: Request) -> Response:
+        form = await self.desk.form(request)
+        form.discard()  # no file has a meaning here
+        asked = openai_ask.read(form.fields)
+        return await self._draw(request, Drawing(asked, TextToImage, self._fields(asked), "image_generation"))
+
+    async def edit(self, request: Request) -> Response:
+        form = await self.desk.form(request)
+        try:
+            asked = openai_ask.read(form.fields)
+            files = await openai_ask.pictures(form.files)
+            fields = self._fields(asked, sized=False) | {name: f"part:{name}" for name in files}
+        except BaseException:
+            form.discard()
+            raise
+        operation: type[Inpaint] | type[ImageToImage] = Inpaint if "mask" in files else ImageToImage
+        if operation is ImageToImage:
+            fields["strength"] = openai_ask.STRENGTHS[asked.fidelity]
+        return await self._draw(request, Drawing(asked, operation, fields, "image_edit", files))
+
+    async def vary(self, request: Request) -> Response:
+        form = await self.desk.form(request)
+        try:
+            asked = openai_ask.read({"prompt": "", **form.fields})
+            files = await openai_ask.pictures(
+                {name: blob for name, blob in form.files.items() if name == "image"}
+            )
+        except BaseException:
+            form.discard()
+            raise
+        files.pop("mask", None)
+        fields = self._fields(asked, sized=False) | {"image": "part:image", "strength": openai_ask.VARIATION}
+        return await self._draw(request, Drawing(asked, ImageToImage, fields, "image_edit", files))
+
+    # ── the way there ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _fields(self, asked: Asked, *, sized: bool = True) -> dict[str, Any]:
+        model = self._model(asked.model)
+        fields: dict[str, Any] = {
+            "prompt": asked.prompt,
+            "model": asked.model,
+            "count": asked.count,
+            "previews": 0,
+        }
+        if sized or asked.size is not None:
+            fields |= openai_ask.fitted(asked.size, model.get("defaults", {}))
+        if (steps := openai_ask.steps(asked.quality, model.get("defaults", {}))) is not None:
+            fields["steps"] = steps
+        if not asked.transparent:
+            fields |= {"format": asked.format, "quality": asked.compression}
+        if asked.partial_images:
+            fields["previews"] = max(1, int(fields.get("steps", 30)) // (asked.partial_images + 1))
+        return fields
+
+    def _model(self, name: str) -> Mapping[str, Any]:
+        """What is known of the model that will do it."""
+        status = self.desk.state.upstream.status().get("sdxl")
+        models = [] if status is None else [m for m in status.models if m.get("kind", "model") == "model"]
+        if name == "auto":
+            loaded = [model for model in models if model.get("loaded")] or models
+            return max(loaded, key=lambda model: int(model.get("rank", 0)), default={})
+        return next((m for m in models if name == m["name"] or name in m.get("aliases", ())), {})
+
+    async def _draw(self, request: Request, drawing: Drawing) -> Response:
+        guest = Guest.of(request)
+        settings = self.desk.state.settings
+        drawing.base = settings.public_base
+        if not settings.public_url:
+            drawing.base = f"{request.url.scheme}://{request.url.netloc}{settings.root_path}"
+        if drawing.asked.stream:
+            return await self._streamed(guest, drawing)
+        outcome = await self.desk.run(drawing.operation, drawing.fields, guest, drawing.files)
+        pictures = [
+            await self._finished(one, guest, drawing.asked)
+            for one in outcome.pictures
+            if one.role == "picture"
+        ]
+        data = [await self._datum(one, guest, drawing, outcome) for one in pictures]
+        told = openai_ask.about(drawing.asked, pictures[0])
+        return JSONResponse(
+            {
+                "created": int(time.time()),
+                "data": data,
+                **told,
+                "usage": openai_ask.usage(drawing.asked, pictures),
+            },
+            headers={"cache-control": "no-store"},
+        )
+
+    async def _finished(self, picture: Made, guest: Guest, asked: Asked) -> Made:
+        """Without its background, where that was asked for."""
+        if not asked.transparent or picture.withheld:
+            return picture
+        fields = {"image": "part:image", "format": asked.format, "quality": asked.compression}
+        cut = await self.desk.run(
+            RemoveBackground, fields, guest, {"image": MemoryBlob(picture.data, picture.media_type)}
+        )
+        return cut.picture
+
+    async def _datum(self, picture: Made, guest: Guest, drawing: Drawing, outcome: Outcome) -> dict[str, Any]:
+        if drawing.asked.links:
+            return {"url": drawing.base + await self._link(picture, guest, outcome.ask.name())}
+        return {"b64_json": await _base64(picture.data)}
+
+    async def _link(self, picture: Made, guest: Guest, operation: str) -> str:
+        state = self.desk.state
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield picture.data
+
+        asset = await state.assets.put(
+            pieces(),
+            owner=guest.caller.key_id,
+            media_type=picture.media_type,
+            width=picture.width,
+            height=picture.height,
+            seed=picture.seed,
+            operation=operation,
+        )
+        return state.signer.link(f"/v1/assets/{asset.id}", LINK_SECONDS)
+
+    async def _streamed(self, guest: Guest, drawing: Drawing) -> Response:
+        """Events; the work begins before the answer does, so that a refusal keeps its status."""
+        stack = AsyncExitStack()
+        try:
+            _, events = await stack.enter_async_context(
+                self.desk.stream(drawing.operation, drawing.fields, guest, drawing.files)
+            )
+            first = await anext(events)
+        except BaseException as error:
+            if not await stack.__aexit__(type(error), error, error.__traceback__):
+                raise
+            raise DarkroomError from error
+        return StreamingResponse(
+            self._told(stack, first, events, guest, drawing),
+            media_type="text/event-stream",
+            headers=_EVENT_STREAM,
+        )
+
+    async def _told(
+        self,
+        stack: AsyncExitStack,
+        first: tuple[Event, bytes],
+        events: AsyncIterator[tuple[Event, bytes]],
+        guest: Guest,
+        drawing: Drawing,
+    ) -> AsyncIterator[bytes]:
+        asked, partial = drawing.asked, 0
+        try:
+            async with stack:
+                pictures: list[Made] = []
+                async for event, body in _after(first, events):
+                    if event.kind == "preview" and partial < asked.partial_images:
+                        fields = {"b64_json": await _base64(body), "partial_image_index": partial}
+                        yield _event(f"{drawing.kind}.partial_image", fields | openai_ask.about(asked, None))
+                        partial += 1
+                    elif event.kind == "result" and event.get("role", "picture") == "picture":
+                        pictures.append(made(event, body))
+            for each in pictures:
+                picture = await self._finished(each, guest, asked)
+                fields = {
+                    "b64_json": await _base64(picture.data),
+                    "usage": openai_ask.usage(asked, [picture]),
+                }
+                yield _event(f"{drawing.kind}.completed", fields | openai_ask.about(asked, picture))
+        except Exception as error:  # noqa: BLE001 - the answer has begun: what went wrong is told as an event
+            yield _event("error", self.document(translate(error), guest.request_id))
+
+    # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def status(self, error: DarkroomError) -> int:
+        if isinstance(error, UnknownModel):
+            return 404
+        return 400 if error.status == 422 else error.status
+
+    def document(self, error: DarkroomError, request_id: str) -> Any:
+        code: str | None = error.slug.replace("-", "_")
+        match error:
+            case UnknownModel():
+                kind, code = "invalid_request_error", "model_not_found"
+            case Unauthorized():
+                kind, code = "invalid_request_error", "invalid_api_key"
+            case QuotaExceeded():
+                kind = code = "insufficient_quota"
+            case TooManyRequests():
+                kind, code = "requests", "rate_limit_exceeded"
+            case BadInput() | Forbidden():
+                kind = "invalid_request_error"
+            case _ if error.status < 500:
+                kind = "invalid_request_error"
+            case _:
+                kind = "server_error"
+        return {"error": {"message": sentence(error), "type": kind, "param": error.field, "code": code}}
+
+
+async def _base64(data: bytes) -> str:
+    """Megabytes are written away from the event loop."""
+    if len(data) < 100_000:
+        return base64.b64encode(data).decode()
+    return (await asyncio.to_thread(base64.b64encode, data)).decode()
+
+
+async def _after(
+    first: tuple[Event, bytes], rest: AsyncIterator[tuple[Event, bytes]]
+) -> AsyncIterator[tuple[Event, bytes]]:
+    yield first
+    async for item in rest:
+        yield item
+
+
+def _event(kind: str, fields: dict[str, Any]) -> bytes:
+    document = {"type": kind, **fields} if kind != "error" else fields
+    return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(document, default=str) + b"\n\n"
