@@ -45,7 +45,7 @@ docs: $(VENV)/.embedded ## Write the pages of docs/ that are made from the code
 	@$(BIN)/python -m gateway.settings_table
 	@$(BIN)/python -m gateway.doc_pages
 
-bench: $(VENV)/.dev ## Measure every figure that this project claims
+bench: $(VENV)/.bench ## Measure every figure that this project claims
 	@set -e; for name in $(BENCHES); do echo "── bench.$$name"; $(BIN)/python -m bench.$$name; done
 
 clean: ## Remove the environment, caches and .darkroom (pictures, jobs and keys too)
@@ -71,6 +71,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "Installing Darkroom and what its tests need into $(VENV); this takes a minute or two, once."
 	@$(PIP) -e '.[embedded,dev]'
 	@touch $@ $(VENV)/.embedded
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/.dev
+	@$(PIP) -e '.[embedded,dev,bench]'
+	@touch $@
 
 $(VENV)/.tensorflow: pyproject.toml | $(VENV)/.dev
 	@echo "Installing TensorFlow, which trains and exports Pix2Pix, into $(VENV); this takes a minute or two, once."

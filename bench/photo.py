@@ -1,6 +1,6 @@
 """The photo services beside their peers, in the same run: rembg's library call, IOPaint's server, a loop over the net.
 
-    python -m bench.photo [--only rembg|cleanup|stages|crowd] [--seconds 6]
+    python -m bench.photo [--only rembg cleanup stages crowd] [--seconds 6]
 
 Photographs of 1, 4 and 12 megapixels go in as JPEG bytes and come back as PNG bytes. The peers pin libraries of their
 own, so each lives in an environment of its own, which this script makes once under .bench/ (about 3 GB for IOPaint;
@@ -341,7 +341,7 @@ def _slots(call: Callable[[], object], seconds: float, at_once: int) -> tuple[fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", choices=["rembg", "cleanup", "stages", "crowd"])
+    parser.add_argument("--only", nargs="+", choices=["rembg", "cleanup", "stages", "crowd"])
     parser.add_argument("--seconds", type=float, default=6, help="of each measurement")
     arguments = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {
@@ -351,7 +351,7 @@ def main() -> None:
         "crowd": lambda: crowd(arguments.seconds),
     }
     for name, part in parts.items():
-        if arguments.only in (None, name):
+        if arguments.only is None or name in arguments.only:
             part()
 
 
