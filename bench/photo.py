@@ -221,7 +221,7 @@ def beside_iopaint(seconds: float) -> None:
     print("| megapixels | IOPaint, pictures/s | ms | peak MB | Darkroom, pictures/s | ms | peak MB | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     port = free_port()
-    python = peer("iopaint", "iopaint==1.6.0")
+    python = peer("iopaint", "-r", str(ROOT / "docker" / "iopaint" / "requirements.txt"))
     command = [
         python,
         "-m",

@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.batching import Batcher
 from services.errors import OutOfMemory, Unavailable
 from services.onnx import open_net
 
 Arrays = NDArray[np.float32]
 INPUTS = 2  # a picture and a mask
+AT_ONCE = 4  # parts of pictures in one call of a net on a GPU
 
 
 class OnnxRunner:
-    def __init__(self, path: Path, name: str, multiple: int, threads: int = 1) -> None:
+    """On a GPU what several callers ask for at once, in one size, is one call; a processor would gain nothing."""
+
+    def __init__(self, path: Path, name: str, multiple: int, threads: int = 1, at_once: int = 0) -> None:
         self.multiple = multiple
         self._net = open_net(path, name, threads)
         if len(self._net.inputs) != INPUTS:
@@ -33,8 +37,19 @@ class OnnxRunner:
         self.fixed: tuple[int, int] | None = self._net.inputs[0].side
         # by its channels, because files differ in which comes first
         self._mask_first = self._net.inputs[0].shape[1:2] == (1,)
+        self._share: Batcher[tuple[Arrays, Arrays], Arrays] | None = None
+        if (at_once := at_once or (1 if self._net.device == "cpu" else AT_ONCE)) > 1:
+            self._share = Batcher(self._several, at_once, kind=lambda pair: pair[0].shape)
 
     def run(self, image: Arrays, mask: Arrays) -> Arrays:
+        return self._share((image, mask)) if self._share is not None else self._run(image, mask)
+
+    def _several(self, pairs: list[tuple[Arrays, Arrays]]) -> list[Arrays]:
+        images, masks = zip(*pairs, strict=True)
+        drawn = self._run(np.concatenate(images), np.concatenate(masks))
+        return [drawn[at : at + 1] for at in range(len(pairs))]
+
+    def _run(self, image: Arrays, mask: Arrays) -> Arrays:
         given = (mask, image) if self._mask_first else (image, mask)
         return np.asarray(self._net.run(*given)[0], dtype=np.float32)
 
