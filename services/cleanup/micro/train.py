@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path(".darkroom/cleanup"), help="the checkpoint's folder"
     )
-    parser.add_argument("--steps", type=int, default=2_300)
+    parser.add_argument("--steps", type=int, default=1_250)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="train no further; write the checkpoint's net")
     chosen = parser.parse_args(arguments)

@@ -26,8 +26,8 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 FILE = WEIGHTS / "micro.onnx"
 LEDGER = WEIGHTS / "ledger.json"
 SEED = 20261121
-STEPS, BATCH, SIDE = 1650, 12, 128
-LARGE_FROM, LARGE_BATCH, LARGE = 0.85, 8, 224  # the last steps see pictures as large as the service's
+STEPS, BATCH, SIDE = 1900, 12, 128
+LARGE_FROM, LARGE_BATCH, LARGE = 0.75, 8, 224  # the last steps see pictures as large as the service's
 DRAWN, NEW, KEPT = 240, 2, 1200  # scenes' side; new ones a step; how many are kept to be seen again
 
 
