@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway.settings import Settings
-from services.settings import DiffusionSettings, HubSettings, ServiceSettings
+from services.settings import CleanupSettings, DiffusionSettings, HubSettings, ServiceSettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 _HEAD = """# Settings
@@ -27,6 +27,7 @@ _COLUMNS = ("| variable | value | default | what for |", "|---|---|---|---|")
 OF_SERVICES: dict[str, type[BaseModel]] = {
     "Every service": ServiceSettings,
     "sdxl and controlnet": DiffusionSettings,
+    "cleanup": CleanupSettings,
     "Fetching models": HubSettings,
 }
 _SECTION = re.compile(r"\s*# ── (?P<title>.+?) ─+\s*$")

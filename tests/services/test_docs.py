@@ -4,12 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from services.settings import DiffusionSettings, FromEnvironment, HubSettings, ServiceSettings
+from services.settings import (
+    CleanupSettings,
+    DiffusionSettings,
+    FromEnvironment,
+    HubSettings,
+    NetSettings,
+    ServiceSettings,
+)
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "services.md").read_text()
 
 
-@pytest.mark.parametrize("settings", [ServiceSettings, DiffusionSettings, HubSettings])
+@pytest.mark.parametrize(
+    "settings", [ServiceSettings, DiffusionSettings, CleanupSettings, NetSettings, HubSettings]
+)
 def test_every_setting_of_a_service_is_in_the_page_with_its_default_and_sentence(
     settings: type[FromEnvironment],
 ) -> None:
