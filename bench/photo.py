@@ -2,10 +2,10 @@
 
     python -m bench.photo [--only rembg cleanup stages crowd] [--seconds 6]
 
-Photographs of 1, 4 and 12 megapixels go in as JPEG bytes and come back as PNG bytes. The peers pin libraries of their
-own, so each lives in an environment of its own, which this script makes once under .bench/ (about 3 GB for IOPaint;
-DARKROOM_BENCH_REMBG and DARKROOM_BENCH_IOPAINT name a Python that has them instead). Darkroom answers over HTTP,
-through its gateway, as `darkroom up` starts it; rembg answers from a loop in one process, with nothing in between.
+Photographs of 1, 4 and 12 megapixels go in as JPEG bytes and come back as PNG bytes (cleaned up, as JPEG). The peers
+pin libraries of their own, so each has its own environment, which this script makes once under .bench/ (about 3 GB for
+IOPaint; DARKROOM_BENCH_REMBG and DARKROOM_BENCH_IOPAINT name a Python that has them instead). Darkroom answers over
+HTTP, through its gateway, as `darkroom up` starts it; rembg answers from a loop in one process, with nothing between.
 """
 
 from __future__ import annotations
@@ -155,8 +155,10 @@ def timed(call: Callable[[], object], seconds: float, callers: int = 1) -> tuple
     return len(taken) / (time.perf_counter() - began), statistics.median(taken)
 
 
-def post(client: httpx.Client, path: str, files: dict[str, bytes], **fields: str) -> bytes:
-    answer = client.post(path, files=files, data=fields, headers={"accept": "image/png"})
+def post(
+    client: httpx.Client, path: str, files: dict[str, bytes], accept: str = "image/png", **fields: str
+) -> bytes:
+    answer = client.post(path, files=files, data=fields, headers={"accept": accept})
     if answer.status_code != 200:
         raise RuntimeError(f"{path}: {answer.status_code} {answer.text[:300]}")
     return answer.content
@@ -217,7 +219,9 @@ def beside_rembg(seconds: float) -> None:
 
 
 def beside_iopaint(seconds: float) -> None:
-    print("\n## cleanup beside IOPaint's cv2 engine, both over HTTP\n")
+    print(
+        "\n## cleanup (Telea) beside IOPaint's cv2 engine (Telea), both over HTTP, JPEG in and JPEG of quality 95 out\n"
+    )
     print("| megapixels | IOPaint, pictures/s | ms | peak MB | Darkroom, pictures/s | ms | peak MB | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     port = free_port()
@@ -255,7 +259,12 @@ def beside_iopaint(seconds: float) -> None:
                 stack,
                 "cleanup",
                 lambda client, picture=picture, mask=mask: post(  # type: ignore[misc]
-                    client, "/v1/cleanup", {"image": picture, "mask": mask}, model="telea"
+                    client,
+                    "/v1/cleanup",
+                    {"image": picture, "mask": mask},
+                    "image/jpeg",
+                    model="telea",
+                    quality="95",
                 ),
                 seconds,
                 1,

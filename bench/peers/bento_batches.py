@@ -30,7 +30,7 @@ class Net:
 
         self.net = open_net(Path(os.environ[FILE]), "bench", threads=os.cpu_count() or 1)
 
-    @bentoml.api(batchable=True, max_batch_size=8, max_latency_ms=2000)
+    @bentoml.api(batchable=True, max_batch_size=8, max_latency_ms=60_000)
     def run(self, items: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
         return np.asarray(self.net.run(items)[0])
 
@@ -62,13 +62,20 @@ def measured(net: Path, item: NDArray[np.float32], seconds: float) -> tuple[floa
     ]
     needed = {FILE: str(net), SIDES: f"{item.shape[2]},{item.shape[3]}"}
     taken: list[float] = []
+    failed: list[str] = []
     with running(command, core=None, port=port, environment=needed, patience=60) as server:
-        clients = [bentoml.SyncHTTPClient(server.url, server_ready_timeout=30) for _ in range(CALLERS)]
+        clients = [
+            bentoml.SyncHTTPClient(server.url, server_ready_timeout=30, timeout=120) for _ in range(CALLERS)
+        ]
         began = time.perf_counter() + 3  # what comes before is warm-up, in which BentoML learns its window
 
         def caller(client: bentoml.SyncHTTPClient) -> None:
             while (start := time.perf_counter()) < began + seconds:
-                client.ask()
+                try:
+                    client.ask()
+                except bentoml.exceptions.BentoMLException as error:
+                    failed.append(str(error))
+                    continue
                 if start >= began:
                     taken.append((time.perf_counter() - start) * 1000)
 
@@ -80,4 +87,6 @@ def measured(net: Path, item: NDArray[np.float32], seconds: float) -> tuple[floa
         rate = len(taken) / (time.perf_counter() - began)
         for client in clients:
             client.close()
+    if failed:
+        print(f"BentoML answered {len(failed)} calls with an error: {failed[0]}", file=sys.stderr)
     return rate, statistics.median(taken)
