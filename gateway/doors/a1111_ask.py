@@ -4,6 +4,7 @@ operation with its fields. What is left out is the model's own; what is not know
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from services.operations import Control, Diffusion, ImageToImage, Inpaint, TextT
 from services.settings import Limits
 
 MOST_PICTURES = 16
+_WHOLE = re.compile(r"-?[0-9]{1,18}\Z")
 _SIDE = 512  # of a picture of which only the other side was named, as in the original
 _LATENT_NOISE = 2  # and 3, latent nothing: fills of inpainting that forget what was there
 # what the original can do and we cannot, where a client would see the difference
@@ -168,8 +170,8 @@ def whole(asked: Mapping[str, Any], name: str, usual: int, least: int, most: int
     given = asked.get(name)
     if given is None:
         return usual
-    if isinstance(given, str) and given.strip().lstrip("-").isdecimal():
-        given = int(given.strip()[:20])
+    if isinstance(given, str) and _WHOLE.match(given):
+        given = int(given)
     if not isinstance(given, int | float) or not least <= given <= most or given != int(given):
         raise BadInput(f"{name} is a whole number from {least} to {most}.", field=name)
     return int(given)

@@ -60,7 +60,7 @@ def answer(drawing: Drawing, ask: Diffusion | None, work: Work) -> bytes:
     if work.interrupted and work.preview and len(shown) < work.count:
         shown.append(_enlarged(work.preview, drawing))
         texts.append("")
-    parameters = {name: drawing.asked.get(name, usual) for name, usual in _PARAMETERS.items()}
+    parameters = {name: _shallow(drawing.asked.get(name, usual)) for name, usual in _PARAMETERS.items()}
     rest = orjson.dumps(
         {"parameters": parameters, "info": _info(drawing, ask, work, pictures, texts)}, default=str
     )
@@ -93,7 +93,7 @@ def _info(
     ]
     prompt, negative = drawing.fields["prompt"], drawing.fields["negative_prompt"]
     sampler = drawing.fields.get("sampler")
-    subseed = asked.get("subseed", -1)
+    subseed = given if isinstance(given := asked.get("subseed"), int) else -1
     document = {
         "prompt": prompt,
         "all_prompts": [prompt] * count,
@@ -130,6 +130,17 @@ def _info(
         "notes": drawing.notes,
     }
     return orjson.dumps(document, default=str).decode()
+
+
+def _shallow(value: Any) -> Any:
+    """What a client sent, but not what it wrapped into itself a thousand times."""
+    match value:
+        case dict():
+            return {name: inner for name, inner in value.items() if not isinstance(inner, dict | list)}
+        case list():
+            return [inner for inner in value if not isinstance(inner, dict | list)]
+        case _:
+            return value
 
 
 def _number(said: Any) -> Any:
