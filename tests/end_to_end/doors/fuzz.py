@@ -124,6 +124,7 @@ def fuzz(
         def ask(number: int) -> str | None:
             rng = random.Random(f"{seed}.{number}")
             request = _mutated(client, rng, copy.deepcopy(rng.choice(good)))
+            request.read()  # so that a failure can show it
             return _fault(request, client.send(request), is_error)
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -231,7 +232,7 @@ def _with_values(client: httpx.Client, rng: random.Random, one: Good) -> httpx.R
                 holder[key] = [copy.deepcopy(holder[key])] * rng.choice((1, 2, 70))
             case 3:
                 deep: Any = holder[key]
-                for _ in range(rng.choice((3, 200, 600))):
+                for _ in range(rng.choice((3, 100, 280))):
                     deep = {"a": deep} if rng.random() < 0.5 else [deep]
                 holder[key] = deep
             case 4 if isinstance(holder[key], str) and holder[key]:
