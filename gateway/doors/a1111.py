@@ -24,7 +24,7 @@ from gateway.doors.a1111_options import Options
 from gateway.doors.a1111_work import Works
 from gateway.doors.dialect import Dialect
 from services.errors import BadInput, DarkroomError, NotFound, UnknownModel
-from services.operations import Caption, Diffusion, Preprocess, RemoveBackground
+from services.operations import Caption, Control, Diffusion, Preprocess, RemoveBackground
 from services.settings import Limits
 
 _NO_STORE = {"cache-control": "no-store"}
@@ -75,17 +75,17 @@ class A1111(Dialect):
         if not isinstance(override, dict):
             raise BadInput("override_settings is an object.", field="override_settings")
         options = self.options.of(request.scope["caller"].key_id, override)
-        if asked.get("refiner_checkpoint") not in (None, "", "None"):
-            asked["refiner_checkpoint"] = self.options.checkpoint(
-                asked["refiner_checkpoint"], "refiner_checkpoint"
-            )
+        if (refiner := a1111_ask.refining(asked)[0]) is not None:
+            options[a1111_ask.REFINER] = self.options.checkpoint(refiner, "refiner_checkpoint")
         model = options.get("sd_model_checkpoint", "auto")
         return options, offered.model(self.desk.state, "sdxl", model)
 
     async def _drawn(self, request: Request, drawing: Drawing, name: str) -> Response:
         guest, ask = Guest.of(request), None
+        if drawing.operation is not Control:  # which shows its maps by itself
+            drawing.maps = await self._maps(drawing, guest)
         with (
-            named(),
+            named(places=drawing.units.places),
             self._works.at(guest.caller.key_id, name, drawing.fields["count"]) as work,
         ):
             async with self.desk.stream(drawing.operation, drawing.fields, guest, drawing.files) as (
@@ -98,6 +98,21 @@ class A1111(Dialect):
         assert ask is None or isinstance(ask, Diffusion)
         body = await asyncio.to_thread(a1111_told.answer, drawing, ask, work)
         return Response(body, media_type="application/json", headers=_NO_STORE)
+
+    async def _maps(self, drawing: Drawing, guest: Guest) -> list[bytes]:
+        """What the controls follow, which the original shows behind the pictures."""
+        maps = []
+        for place, control in zip(drawing.units.places, drawing.units.controls, strict=True):
+            with named({"image": a1111_units.called("controls.0.image", [place])}):
+                if control["kind"] in a1111_units.READ:
+                    fields = {
+                        name: value for name, value in control.items() if name in Preprocess.model_fields
+                    }
+                    outcome = await self.desk.run(Preprocess, fields | {"format": "png"}, guest)
+                    maps.append(outcome.pictures[0].data)
+                elif not control["image"].startswith(("http", "asset:", "part:")):
+                    maps.append(await asyncio.to_thread(decoded, control["image"], "image"))
+        return maps
 
     async def detect(self, request: Request) -> Response:
         """Maps of pictures, by the ControlNet extension's modules."""

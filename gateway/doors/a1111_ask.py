@@ -5,7 +5,7 @@ operation with its fields. What is left out is the model's own; what is not know
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from gateway.blobs import Blob
 from gateway.doors import a1111_mask, a1111_options, a1111_units, sizes
 from gateway.doors.a1111_samplers import sampler
+from gateway.doors.a1111_units import Units
 from services.errors import BadInput, DarkroomError, NotFound
 from services.operations import Control, Diffusion, ImageToImage, Inpaint, TextToImage
 from services.settings import Limits
@@ -23,9 +24,10 @@ _SIDE = 512  # of a picture of which only the other side was named, as in the or
 _LATENT_NOISE = 2  # and 3, latent nothing: fills of inpainting that forget what was there
 # what the original can do and we cannot, where a client would see the difference
 _MISSED = ("enable_hr", "restore_faces", "tiling", "subseed_strength")
+REFINER = "refiner"
 # always-on scripts that come with that page and say nothing here
 _BUILT_IN = frozenset(
-    {"seed", "sampler", "comments", "extra options", "hypertile", "soft inpainting", "api payload"}
+    {"seed", "sampler", REFINER, "comments", "extra options", "hypertile", "soft inpainting", "api payload"}
 )
 # our parameters by the names that the client knows
 _THEIRS = {
@@ -52,17 +54,19 @@ class Drawing:
     send: bool
     notes: list[str]
     files: dict[str, Blob] = field(default_factory=dict)
+    units: Units = field(default_factory=Units)
+    maps: list[bytes] = field(default_factory=list)  # that were read beside the drawing
 
 
 @contextmanager
-def named(theirs: Mapping[str, str] = _THEIRS) -> Iterator[None]:
+def named(theirs: Mapping[str, str] = _THEIRS, places: Sequence[int] = ()) -> Iterator[None]:
     """Errors that come out name the client's fields, and not ours."""
     try:
         yield
     except DarkroomError as error:
         ours = error.field
         if ours is not None:
-            called = theirs.get(ours) or a1111_units.called(ours)
+            called = theirs.get(ours) or a1111_units.called(ours, places)
             error.detail = error.detail.replace(f"{ours}: ", f"{called}: ", 1)
             error.field = called
         raise
@@ -70,11 +74,8 @@ def named(theirs: Mapping[str, str] = _THEIRS) -> Iterator[None]:
 
 def text_to_image(asked: dict[str, Any], options: Mapping[str, Any], own: Mapping[str, Any]) -> Drawing:
     drawing = _common(asked, options, own)
-    drawing.fields["controls"], guess = a1111_units.controls(asked)
-    if drawing.fields["controls"]:
-        drawing.operation, drawing.fields["guess_mode"] = Control, guess
-    else:
-        del drawing.fields["controls"]
+    if _steered(drawing, a1111_units.read(asked)):
+        drawing.operation = Control
     return drawing
 
 
@@ -88,10 +89,9 @@ async def image_to_image(
         raise BadInput("init_images is a list of one picture, as base64.", field="init_images")
     drawing = _common(asked, options, own)
     image, mask = pictures[0], asked.get("mask")
-    drawing.fields |= {"image": image, "strength": asked.get("denoising_strength", 0.75)}
-    controls, guess = a1111_units.controls(asked, image)
-    if controls:
-        drawing.fields |= {"controls": controls, "guess_mode": guess}
+    strength = asked.get("denoising_strength")
+    drawing.fields |= {"image": image, "strength": 0.75 if strength is None else strength}
+    _steered(drawing, a1111_units.read(asked, image))
     drawing.operation = ImageToImage
     if mask:
         drawing.operation = Inpaint
@@ -106,6 +106,13 @@ async def image_to_image(
             drawing.fields.pop("width", None)
             drawing.fields.pop("height", None)
     return drawing
+
+
+def _steered(drawing: Drawing, units: Units) -> bool:
+    drawing.units = units
+    if units.controls:
+        drawing.fields |= {"controls": units.controls, "guess_mode": units.alone}
+    return bool(units.controls)
 
 
 def _common(asked: dict[str, Any], options: Mapping[str, Any], own: Mapping[str, Any]) -> Drawing:
@@ -132,11 +139,26 @@ def _common(asked: dict[str, Any], options: Mapping[str, Any], own: Mapping[str,
         fields["sampler"] = name
     if asked.get("seed") not in (None, "", -1, "-1"):
         fields["seed"] = asked["seed"]
-    if asked.get("refiner_checkpoint") not in (None, "", "None"):
-        fields["refiner"] = asked["refiner_checkpoint"]
-        if asked.get("refiner_switch_at") is not None:
-            fields["refine_at"] = asked["refiner_switch_at"]
+    if (refiner := options.get(REFINER)) is not None:
+        fields |= {"refiner": refiner}
+        if (at := refining(asked)[1]) is not None:
+            fields["refine_at"] = at
     return Drawing(TextToImage, fields, asked, asked.get("send_images", True) is not False, notes)
+
+
+def refining(asked: dict[str, Any]) -> tuple[Any, Any]:
+    """The refiner's checkpoint and when it takes over: the request's fields, or arguments of that page's script."""
+    name, at = asked.get("refiner_checkpoint"), asked.get("refiner_switch_at")
+    scripts = asked.get("alwayson_scripts")
+    script = (
+        next((scripts[key] for key in scripts if key.lower() == REFINER), None)
+        if isinstance(scripts, dict)
+        else None
+    )
+    args = script.get("args") if isinstance(script, dict) else None
+    if name in (None, "", "None") and isinstance(args, list) and len(args) == 3 and args[0]:
+        name, at = args[1], args[2]
+    return (None, None) if name in (None, "", "None") else (name, at)
 
 
 def _size(asked: dict[str, Any], own: Mapping[str, Any], notes: list[str]) -> dict[str, int]:

@@ -54,7 +54,7 @@ _PARAMETERS: dict[str, Any] = {
 def answer(drawing: Drawing, ask: Diffusion | None, work: Work) -> bytes:
     """Encodes megabytes: call it in a thread."""
     pictures = [one for one in work.pictures if one.role == "picture"]
-    maps = [one.data for one in work.pictures if one.role == "map"]
+    maps = [one.data for one in work.pictures if one.role == "map"] + drawing.maps
     texts = ["" if one.withheld else a1111_info.read(one.data).text for one in pictures]
     shown = [one.data for one in pictures]
     if work.interrupted and work.preview and len(shown) < work.count:

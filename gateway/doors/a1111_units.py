@@ -7,6 +7,8 @@ A unit's module reads a map from its picture, and its model follows the map; wit
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from services.errors import BadInput
@@ -19,7 +21,7 @@ MOST = next(
     if hasattr(rule, "max_length")
 )
 VERSION = 2  # of the extension's interface
-_NETS = ("canny", "openpose")
+READ = ("canny", "openpose")
 # module: what it reads, and the parts of a person
 MODULES: dict[str, tuple[str, dict[str, bool]]] = {
     "canny": ("canny", {}),
@@ -41,25 +43,36 @@ _THEIRS = {
 }
 
 
-def called(field: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Controls, the places of their units in the script's `args`, and whether they lead alone."""
+
+    controls: list[dict[str, Any]] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    alone: bool = False
+
+
+def called(field: str, places: Sequence[int] = ()) -> str:
     """A control's field by the name that it has in a unit."""
     match = _OURS.match(field)
     if match is None:
         return f"alwayson_scripts.{SCRIPT}" if field == "controls" else field
-    inner = match[2] or ""
-    return f"alwayson_scripts.{SCRIPT}.args.{match[1]}.{_THEIRS.get(inner, inner)}".rstrip(".")
+    at, inner = int(match[1]), match[2] or ""
+    at = places[at] if at < len(places) else at
+    return f"alwayson_scripts.{SCRIPT}.args.{at}.{_THEIRS.get(inner, inner)}".rstrip(".")
 
 
-def controls(asked: dict[str, Any], otherwise: str | None = None) -> tuple[list[dict[str, Any]], bool]:
+def read(asked: dict[str, Any], otherwise: str | None = None) -> Units:
     """`otherwise` is the picture that a unit without one reads, as in img2img."""
-    found, alone = [], False
+    controls, places, alone = [], [], False
     for at, unit in enumerate(_units(asked)):
         if unit.get("enabled", True) is False:
             continue
-        found.append(_control(unit, f"alwayson_scripts.{SCRIPT}.args.{at}", otherwise))
+        controls.append(_control(unit, f"alwayson_scripts.{SCRIPT}.args.{at}", otherwise))
+        places.append(at)
         mode = unit.get("control_mode", 0)
         alone = alone or (mode is not True and mode in _LEADS_ALONE)
-    return found, alone
+    return Units(controls, places, alone)
 
 
 def _units(asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -120,9 +133,9 @@ def _net(given: Any, at: str) -> str | None:
     name = str(given or "").strip().lower()
     if name in _NONE:
         return None
-    net = next((net for net in _NETS if net in name), None)
+    net = next((net for net in READ if net in name), None)
     if net is None:
-        raise BadInput(f"There is no ControlNet {name[:80]!r} here; there are {', '.join(_NETS)}.", field=at)
+        raise BadInput(f"There is no ControlNet {name[:80]!r} here; there are {', '.join(READ)}.", field=at)
     return net
 
 
@@ -139,7 +152,8 @@ def _image(unit: dict[str, Any], at: str, otherwise: str | None) -> str:
 
 
 def models() -> list[str]:
-    return list(_NETS)
+    """As `model_list` has them: a model is known by what its map is read with."""
+    return list(READ)
 
 
 def module_list() -> dict[str, Any]:
@@ -159,7 +173,7 @@ def module_list() -> dict[str, Any]:
 def control_types() -> dict[str, Any]:
     def those(kind: str) -> dict[str, Any]:
         modules = [name for name, (reads, _) in MODULES.items() if kind in ("", reads)]
-        nets = [net for net in _NETS if kind in ("", net)]
+        nets = [net for net in READ if kind in ("", net)]
         return {
             "module_list": ["none", *modules],
             "model_list": ["None", *nets],

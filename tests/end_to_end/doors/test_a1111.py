@@ -245,6 +245,14 @@ def test_controlnet_in_img2img_reads_the_picture_itself_where_it_has_none(door: 
     script = {"ControlNet": {"args": [{"module": "canny", "model": "canny"}]}}
     told = drawn(door, "img2img", init_images=[base64_of(scene())], alwayson_scripts=script, **ASK)
     assert "ControlNet 0" in told["info"]["infotexts"][0]
+    _, edges = map(opened, told["images"])
+    assert {colour for _, colour in edges.convert("L").getcolors() or []} == {0, 255}
+    ready = {"ControlNet": {"args": [{"enabled": False}, {"model": "canny", "image": base64_of(edges)}]}}
+    again = drawn(door, "img2img", init_images=[base64_of(scene())], alwayson_scripts=ready, **ASK)
+    assert again["images"][1] == base64_of(edges)
+    ready["ControlNet"]["args"][1]["weight"] = 9
+    wrong = refused(door, "/sdapi/v1/txt2img", ASK | {"alwayson_scripts": ready})
+    assert wrong.json()["body"] == "alwayson_scripts.controlnet.args.1.weight"
 
 
 def test_detect_shows_maps_and_poses(api: webuiapi.WebUIApi, door: httpx.Client) -> None:
@@ -491,3 +499,29 @@ def test_a_mistake_is_refused_in_its_own_form_and_the_field_is_named(
 )
 def test_other_mistakes_too(door: httpx.Client, path: str, asked: Any, status: int) -> None:
     assert refused(door, path, asked).status_code == status
+
+
+# ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_key_is_the_password_and_sees_its_own_options_and_work_alone(start: Any) -> None:
+    admin = "an-admin-key-for-tests-0123456789abcdef"
+    stack = start("gateway", "sdxl", admin_key=admin)
+    stack.wait(lambda: "Darkroom is ready" in stack.said)
+    with httpx.Client(base_url=stack.url, headers={"authorization": f"Bearer {admin}"}) as http:
+        secrets = [
+            http.post("/v1/admin/keys", json={"name": name}).json()["secret"] for name in ("ann", "ben")
+        ]
+    ann, ben = (webuiapi.WebUIApi(port=stack.port, username="any", password=secret) for secret in secrets)
+    ann.set_options({"samples_format": "webp"})
+    assert (ann.get_options()["samples_format"], ben.get_options()["samples_format"]) == ("webp", "png")
+    with Running(ann) as running:
+        running.until(lambda told: told["current_image"] is not None)
+        assert ben.get_progress()["progress"] == 0
+        ben.interrupt()
+        time.sleep(0.3)
+        assert ann.get_progress()["state"]["job_count"] == 1
+        ann.interrupt()
+    assert running.made.info["all_seeds"] == [7]
+    told = httpx.post(f"{stack.url}/sdapi/v1/txt2img", json=ASK, auth=("ann", "no key"))
+    assert (told.status_code, told.json()["error"]) == (401, "Unauthorized")
