@@ -22,7 +22,7 @@ from services.operations import Diffusion
 from services.samplers import SPELLINGS
 
 # what the original repeats of a request, with its values of what was left out
-_PARAMETERS: dict[str, Any] = {
+PARAMETERS: dict[str, Any] = {
     "prompt": "",
     "negative_prompt": "",
     "styles": None,
@@ -60,7 +60,7 @@ def answer(drawing: Drawing, ask: Diffusion | None, work: Work) -> bytes:
     if work.interrupted and work.preview and len(shown) < work.count:
         shown.append(_enlarged(work.preview, drawing))
         texts.append("")
-    parameters = {name: _shallow(drawing.asked.get(name, usual)) for name, usual in _PARAMETERS.items()}
+    parameters = {name: _shallow(drawing.asked.get(name, usual)) for name, usual in PARAMETERS.items()}
     rest = orjson.dumps(
         {"parameters": parameters, "info": _info(drawing, ask, work, pictures, texts)}, default=str
     )
