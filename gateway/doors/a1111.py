@@ -7,7 +7,6 @@ stops) each key has here for itself, in this gateway's memory. Lists of what the
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from services.errors import BadInput, DarkroomError, NotFound, UnknownModel
 from services.operations import Caption, Control, Diffusion, Preprocess, RemoveBackground
 from services.settings import Limits
 
+_READS = ("kind", "hands", "face")  # what a module's name decides
 _NO_STORE = {"cache-control": "no-store"}
 
 
@@ -96,14 +96,14 @@ class A1111(Dialect):
                 async for event, body in events:
                     work.tell(event, body)
         assert ask is None or isinstance(ask, Diffusion)
-        body = await asyncio.to_thread(a1111_told.answer, drawing, ask, work)
-        return Response(body, media_type="application/json", headers=_NO_STORE)
+        return _json(await asyncio.to_thread(a1111_told.answer, drawing, ask, work))
 
     async def _maps(self, drawing: Drawing, guest: Guest) -> list[bytes]:
         """What the controls follow, which the original shows behind the pictures."""
         maps = []
         for place, control in zip(drawing.units.places, drawing.units.controls, strict=True):
-            with named({"image": a1111_units.called("controls.0.image", [place])}):
+            names = {name: a1111_units.called(f"controls.0.{name}", [place]) for name in ("image", *_READS)}
+            with named(names):
                 if control["kind"] in a1111_units.READ:
                     fields = {
                         name: value for name, value in control.items() if name in Preprocess.model_fields
@@ -129,18 +129,17 @@ class A1111(Dialect):
         fields: dict[str, Any] = {"kind": kind, "format": "png", **reads}
         if kind == "canny":
             fields |= a1111_units.thresholds(
-                asked.get("controlnet_threshold_a"), asked.get("controlnet_threshold_b"), "controlnet"
+                asked.get("controlnet_threshold_a"), asked.get("controlnet_threshold_b"), "controlnet_"
             )
         maps, poses = [], []
-        with named({"image": "controlnet_input_images", "kind": "controlnet_module"}):
+        with named({"image": "controlnet_input_images"} | dict.fromkeys(_READS, "controlnet_module")):
             for image in given:
                 outcome = await self.desk.run(Preprocess, fields | {"image": image}, Guest.of(request))
-                maps.append(await _base64(outcome.pictures[0].data))
+                maps.append(outcome.pictures[0].data)
                 if kind == "openpose":
                     poses.append(a1111_units.pose((outcome.data or {}).get("keypoints") or {}))
-        return JSONResponse(
-            {"info": "Success", "images": maps} | ({"poses": poses} if poses else {}), headers=_NO_STORE
-        )
+        told = {"info": "Success"} | ({"poses": poses} if poses else {})
+        return _json(await asyncio.to_thread(a1111_told.several, maps, told))
 
     async def rembg(self, request: Request) -> Response:
         asked = await self._asked(request)
@@ -156,7 +155,7 @@ class A1111(Dialect):
         }
         with named({"image": "input_image", "model": "model"}):
             outcome = await self.desk.run(RemoveBackground, fields, Guest.of(request))
-        return JSONResponse({"image": await _base64(outcome.picture.data)}, headers=_NO_STORE)
+        return _json(await asyncio.to_thread(a1111_told.single, outcome.picture.data))
 
     # ── words ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -204,5 +203,5 @@ class A1111(Dialect):
         }
 
 
-async def _base64(data: bytes) -> str:
-    return (await asyncio.to_thread(base64.b64encode, data)).decode()
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json", headers=_NO_STORE)

@@ -61,15 +61,18 @@ def answer(drawing: Drawing, ask: Diffusion | None, work: Work) -> bytes:
         shown.append(_enlarged(work.preview, drawing))
         texts.append("")
     parameters = {name: _shallow(drawing.asked.get(name, usual)) for name, usual in PARAMETERS.items()}
-    rest = orjson.dumps(
-        {"parameters": parameters, "info": _info(drawing, ask, work, pictures, texts)}, default=str
-    )
-    coded = [base64.b64encode(data) for data in (*shown, *maps)] if drawing.send else []
-    return b"".join([b'{"images":[', _listed(coded), b"],", rest[1:]])
+    sent = (*shown, *maps) if drawing.send else ()
+    return several(sent, {"parameters": parameters, "info": _info(drawing, ask, work, pictures, texts)})
 
 
-def _listed(coded: Sequence[bytes]) -> bytes:
-    return b'"' + b'","'.join(coded) + b'"' if coded else b""
+def several(pictures: Sequence[bytes], rest: dict[str, Any]) -> bytes:
+    """Pictures and what is said of them. Base64 needs no escapes, so that megabytes are not looked through for any."""
+    coded = b",".join(b'"%b"' % base64.b64encode(data) for data in pictures)
+    return b"".join([b'{"images":[', coded, b"],", orjson.dumps(rest, default=str)[1:]])
+
+
+def single(picture: bytes) -> bytes:
+    return b'{"image":"%b"}' % base64.b64encode(picture)
 
 
 def _enlarged(preview: bytes, drawing: Drawing) -> bytes:

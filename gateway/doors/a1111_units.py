@@ -36,6 +36,8 @@ _LEADS_ALONE = (2, "ControlNet is more important")
 _OURS = re.compile(r"controls\.(\d+)(?:\.(\w+))?")
 _THEIRS = {
     "kind": "module",
+    "hands": "module",
+    "face": "module",
     "start": "guidance_start",
     "end": "guidance_end",
     "low": "threshold_a",
@@ -100,7 +102,7 @@ def _control(unit: dict[str, Any], at: str, otherwise: str | None) -> dict[str, 
         if unit.get(theirs) is not None:
             control[ours] = unit[theirs]
     return control | (
-        thresholds(unit.get("threshold_a"), unit.get("threshold_b"), at) if kind == "canny" else {}
+        thresholds(unit.get("threshold_a"), unit.get("threshold_b"), f"{at}.") if kind == "canny" else {}
     )
 
 
@@ -111,7 +113,7 @@ def thresholds(a: Any, b: Any, at: str = "") -> dict[str, int]:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or value > 1000:
-            raise BadInput(f"{name} is a number up to 1000.", field=f"{at}.{name}".lstrip("."))
+            raise BadInput(f"{name} is a number up to 1000.", field=f"{at}{name}")
         if value >= 0:
             found.append(round(value))
     return dict(zip(("low", "high"), sorted(found), strict=True)) if len(found) == 2 else {}

@@ -337,6 +337,17 @@ def test_an_interrupt_ends_the_work_and_the_call_has_the_last_preview(
     assert red(api.txt2img(**ASK).image) > 200  # nothing of it is left in the way
 
 
+def test_a_client_that_hangs_up_stops_its_work(api: webuiapi.WebUIApi, door: httpx.Client) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        door.post("/sdapi/v1/txt2img", json=ASK | {"steps": 150, "batch_size": 8}, timeout=1)
+    for _ in range(100):
+        running = re.findall(r'upstream_in_flight{service="sdxl"} (\S+)', door.get("/metrics").text)
+        if api.get_progress()["state"]["job_count"] == 0 and running == ["0.0"]:
+            return
+        time.sleep(0.05)
+    raise AssertionError(running)
+
+
 def test_an_interrupt_where_nothing_is_done_says_so_with_nothing(api: webuiapi.WebUIApi) -> None:
     assert api.interrupt() == {}
     assert red(api.txt2img(**ASK).image) > 200
