@@ -22,6 +22,7 @@ from gateway.access import Access
 from gateway.assets import Assets
 from gateway.desk import Desk
 from gateway.doors import admin, assets, catalogue, jobs, pages
+from gateway.doors.a1111 import A1111
 from gateway.doors.iopaint import IOPaint
 from gateway.doors.native import RunDoor
 from gateway.doors.openai import OpenAI
@@ -47,7 +48,7 @@ from gateway.upstream.upstream import Upstream
 log = logging.getLogger("darkroom.gateway")
 
 # the doors that speak somebody else's language
-DIALECTS = (OpenAI, IOPaint, Rembg)
+DIALECTS = (OpenAI, A1111, IOPaint, Rembg)
 
 
 class Gateway:

@@ -25,6 +25,22 @@ Sampler = Literal[
 ]
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
+# how that page spells them
+SPELLINGS = {
+    "ddim": "DDIM",
+    "dpm++-2m": "DPM++ 2M",
+    "dpm++-2m-karras": "DPM++ 2M Karras",
+    "dpm++-2m-sde": "DPM++ 2M SDE",
+    "dpm++-2m-sde-karras": "DPM++ 2M SDE Karras",
+    "dpm++-sde": "DPM++ SDE",
+    "dpm++-sde-karras": "DPM++ SDE Karras",
+    "euler": "Euler",
+    "euler-a": "Euler a",
+    "heun": "Heun",
+    "lcm": "LCM",
+    "unipc": "UniPC",
+}
+
 # what cannot be derived from the spelling alone
 _OTHER_NAMES = {"euler-ancestral": "euler-a", "k-euler": "euler", "k-euler-a": "euler-a", "k-heun": "heun"}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 from gateway.blobs import Blob, MemoryBlob
 from gateway.desk import Guest, Made, Outcome, made, sentence
-from gateway.doors import openai_ask
+from gateway.doors import offered, openai_ask, sizes
 from gateway.doors.dialect import Dialect
 from gateway.doors.openai_ask import Asked
 from gateway.problems import translate
@@ -101,7 +101,7 @@ class OpenAI(Dialect):
     # ── the way there ────────────────────────────────────────────────────────────────────────────────────────
 
     def _fields(self, asked: Asked, *, sized: bool = True) -> dict[str, Any]:
-        model = self._model(asked.model)
+        model = offered.model(self.desk.state, "sdxl", asked.model)
         fields: dict[str, Any] = {
             "prompt": asked.prompt,
             "model": asked.model,
@@ -109,7 +109,7 @@ class OpenAI(Dialect):
             "previews": 0,
         }
         if sized or asked.size is not None:
-            fields |= openai_ask.fitted(asked.size, model.get("defaults", {}))
+            fields |= sizes.fitted(asked.size, model.get("defaults", {}))
         if (steps := openai_ask.steps(asked.quality, model.get("defaults", {}))) is not None:
             fields["steps"] = steps
         if not asked.transparent:
@@ -117,15 +117,6 @@ class OpenAI(Dialect):
         if asked.partial_images:
             fields["previews"] = max(1, int(fields.get("steps", 30)) // (asked.partial_images + 1))
         return fields
-
-    def _model(self, name: str) -> Mapping[str, Any]:
-        """What is known of the model that will do it."""
-        status = self.desk.state.upstream.status().get("sdxl")
-        models = [] if status is None else [m for m in status.models if m.get("kind", "model") == "model"]
-        if name == "auto":
-            loaded = [model for model in models if model.get("loaded")] or models
-            return max(loaded, key=lambda model: int(model.get("rank", 0)), default={})
-        return next((m for m in models if name == m["name"] or name in m.get("aliases", ())), {})
 
     async def _draw(self, request: Request, drawing: Drawing) -> Response:
         guest = Guest.of(request)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from gateway.blobs import Blob, MemoryBlob
 from gateway.desk import Made
+from gateway.doors.sizes import MOST_PIXELS
 from services import png
 from services.errors import BadInput, BadPicture
 
@@ -35,10 +36,7 @@ QUALITIES = {
 STRENGTHS = {"low": 0.75, "high": 0.45}  # by input_fidelity: how far an edit without a mask may go
 VARIATION = 0.6
 MOST_STEPS = 150
-TOO_LARGE = 4.0  # times a model's own number of pixels, beyond which it draws nonsense
-SIDE = 8
 FORMATS = ("png", "jpeg", "webp")
-MOST_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +113,6 @@ def _size(given: Any) -> tuple[int, int] | None:
     if width * height > MOST_PIXELS:
         raise BadInput(f"size may have {MOST_PIXELS:,} pixels.", field="size")
     return width, height
-
-
-def fitted(size: tuple[int, int] | None, own: Mapping[str, Any]) -> dict[str, int]:
-    """Width and height: as asked, or in the asked shape with as many pixels as the model was made for."""
-    if size is None:
-        return {}
-    width, height = size
-    made_for = int(own.get("width", 1024)) * int(own.get("height", 1024))
-    scale = math.sqrt(made_for / (width * height)) if width * height > TOO_LARGE * made_for else 1.0
-    return {
-        "width": max(64, round(width * scale / SIDE) * SIDE),
-        "height": max(64, round(height * scale / SIDE) * SIDE),
-    }
 
 
 def steps(quality: str, own: Mapping[str, Any]) -> int | None:

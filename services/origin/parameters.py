@@ -5,40 +5,21 @@
     Steps: 30, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 128x128, Model: micro, Version: Darkroom 0.1.0
 
 That page, and the many readers made for its pictures, take the last line apart at commas and colons; a value that holds
-one of these is quoted as JSON. `read_parameters` is the way back.
+one of these is quoted as JSON. `infotext.read_parameters` is the way back.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 from services.diffusion.recipe import ControlUse, Recipe
+from services.origin.infotext import NEGATIVE, quoted
+from services.samplers import SPELLINGS
 
-NEGATIVE = "Negative prompt:"
-# how that page spells our samplers
-SPELLINGS = {
-    "ddim": "DDIM",
-    "dpm++-2m": "DPM++ 2M",
-    "dpm++-2m-karras": "DPM++ 2M Karras",
-    "dpm++-2m-sde": "DPM++ 2M SDE",
-    "dpm++-2m-sde-karras": "DPM++ 2M SDE Karras",
-    "dpm++-sde": "DPM++ SDE",
-    "dpm++-sde-karras": "DPM++ SDE Karras",
-    "euler": "Euler",
-    "euler-a": "Euler a",
-    "heun": "Heun",
-    "lcm": "LCM",
-    "unipc": "UniPC",
-}
 _SHORT_HASH = 12
-_FIELD = re.compile(r'\s*([\w][\w \-/]*?):\s*("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
-_FEWEST_FIELDS = 3  # a last line with fewer is a line of the prompt
 
 
 def parameters_text(
@@ -81,41 +62,6 @@ def parameters_text(
     fields["Version"] = f"Darkroom {_version()}"
     lines.append(", ".join(f"{name}: {quoted(str(value))}" for name, value in fields.items()))
     return "\n".join(lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """What such a text says."""
-
-    prompt: str
-    negative_prompt: str
-    fields: dict[str, str]
-
-
-def read_parameters(text: str) -> Parameters:
-    """Takes a text apart as that page does: the last line has the fields, what is before it the prompts."""
-    *lines, last = text.strip().split("\n")
-    found = _FIELD.findall(last)
-    if len(found) < _FEWEST_FIELDS:
-        lines, found = [*lines, last], []
-    at = next((n for n, line in enumerate(lines) if line.strip().startswith(NEGATIVE)), len(lines))
-    negative = "\n".join(line.strip() for line in lines[at:]).removeprefix(NEGATIVE).strip()
-    fields = {name.strip(): unquoted(value.strip()) for name, value in found}
-    return Parameters("\n".join(line.strip() for line in lines[:at]), negative, fields)
-
-
-def quoted(value: str) -> str:
-    """A value that could be mistaken for several is quoted."""
-    return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ',:\n"') else value
-
-
-def unquoted(value: str) -> str:
-    if len(value) < 2 or not (value.startswith('"') and value.endswith('"')):
-        return value
-    try:
-        return str(json.loads(value))
-    except ValueError:
-        return value
 
 
 def _control(use: ControlUse, *, guess_mode: bool) -> str:

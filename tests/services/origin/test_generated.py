@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sd_parsers import ParserManager
 
-from services.origin.parameters import read_parameters
+from services.origin.infotext import read_parameters
 
 ASK = {"prompt": "a red circle on a blue background", "steps": 3, "seed": 5, "count": 2, "previews": 0}
 

@@ -14,8 +14,9 @@ from sd_parsers import ParserManager
 
 from services.diffusion.recipe import ControlUse, LoraUse, Recipe, Refinement
 from services.images import decode, encode
-from services.origin.parameters import SPELLINGS, parameters_text, quoted, read_parameters, unquoted
-from services.samplers import SAMPLERS, sampler_named
+from services.origin.infotext import quoted, read_parameters, unquoted
+from services.origin.parameters import parameters_text
+from services.samplers import SAMPLERS, SPELLINGS, sampler_named
 from services.settings import Limits
 
 PLAIN = Recipe(
