@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,6 @@ from gateway.callers import LOCAL, Caller
 from gateway.doors.grpc.errors import DETAILS, encode
 from gateway.doors.grpc.messages import METHODS, SERVICE
 from gateway.doors.grpc.schema import Schema
-from gateway.doors.watch import ClientGone
 from gateway.front import REFUSED, secret
 from gateway.problems import translate
 from gateway.state import GatewayState
@@ -102,10 +102,7 @@ class Calls:
         async def send(message: Any) -> None:
             data = message.SerializeToString()
             rpc.sent += len(data)
-            try:
-                await write(data)
-            except grpc.aio.InternalError as error:  # the connection is gone, and the call will be cancelled
-                raise ClientGone from error
+            await write(data)
 
         status, fault = OK, None
         try:
@@ -115,7 +112,7 @@ class Calls:
             left = rpc.seconds_left
             status = LATE if left is not None and left <= 0 else GONE
             raise
-        except ClientGone:
+        except grpc.aio.InternalError:  # what is sent to a client that is gone
             status = GONE
             return
         except Exception as error:  # noqa: BLE001 - the last catch; translate logs what it does not know
@@ -151,7 +148,8 @@ class Calls:
 
     async def _abort(self, rpc: Rpc, fault: DarkroomError) -> None:
         code, sentence, details = encode(fault, rpc.request_id)
-        await rpc.context.abort(code, sentence, ((DETAILS, details), ("x-request-id", rpc.request_id)))
+        with suppress(grpc.aio.InternalError):  # the client may be gone
+            await rpc.context.abort(code, sentence, ((DETAILS, details), ("x-request-id", rpc.request_id)))
 
     def _ended(self, name: str, rpc: Rpc, about: dict[str, Any], status: int, seconds: float) -> None:
         operation = about.get("operation", "")

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    MethodDescriptorProto,
+)
 
 from gateway.doors.grpc.schema import ONE_OF
 
@@ -68,5 +73,9 @@ def _methods(before: FileDescriptorProto, now: FileDescriptorProto) -> Iterator[
             after = methods.get(method.name)
             if after is None:
                 yield f"The method {service.name}.{method.name} is gone."
-            elif after.SerializeToString() != method.SerializeToString():
+            elif _signature(after) != _signature(method):
                 yield f"The method {service.name}.{method.name} takes or gives another message or stream."
+
+
+def _signature(method: MethodDescriptorProto) -> tuple[str, bool, str, bool]:
+    return method.input_type, method.client_streaming, method.output_type, method.server_streaming

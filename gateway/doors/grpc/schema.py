@@ -93,13 +93,15 @@ def _file(shapes: Shapes, ledger: FileDescriptorProto | None) -> FileDescriptorP
         file.message_type.append(_message(Shape(name), known[name]))
     service = file.service.add(name=SERVICE.rpartition(".")[2])
     for name, (request, requests, answer, answers, _) in METHODS.items():
-        service.method.add(
+        method = service.method.add(
             name=name,
             input_type=f".{PACKAGE}.{shapes.message(request)}",
             output_type=f".{PACKAGE}.{shapes.message(answer)}",
-            client_streaming=requests,
-            server_streaming=answers,
         )
+        if requests:
+            method.client_streaming = True
+        if answers:
+            method.server_streaming = True
     return file
 
 
