@@ -25,6 +25,7 @@ from gateway.desk import Desk
 from gateway.doors import admin, assets, catalogue, jobs, pages
 from gateway.doors.iopaint import IOPaint
 from gateway.doors.native import RunDoor
+from gateway.doors.oip import OpenInference
 from gateway.doors.openai import OpenAI
 from gateway.doors.rembg import Rembg
 from gateway.forms import Reader
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("darkroom.gateway")
 
 # the doors that speak somebody else's language
-DIALECTS = (OpenAI, IOPaint, Rembg)
+DIALECTS = (OpenAI, IOPaint, Rembg, OpenInference)
 
 
 class Gateway:
