@@ -3,7 +3,7 @@
     client ─> Access ─> guards ─> Front ─┬─> RunDoor    POST /v1/{operation}
                                          ├─> dialects   what other programs' clients speak
                                          └─> FastAPI    jobs, assets, catalogue, admin, pages, health
-    client ─> GrpcServer                                the same over gRPC, on a port of its own
+    client ─> GrpcServers                                the same over gRPC, on a port of its own
 
 `start` opens what needs the event loop, `begin_drain` is told of a coming end, `stop` closes in reverse order.
 """
@@ -47,7 +47,7 @@ from gateway.store.database import Database
 from gateway.upstream.upstream import Upstream
 
 if TYPE_CHECKING:
-    from gateway.doors.grpc.server import GrpcServer
+    from gateway.doors.grpc.server import GrpcServers
 
 log = logging.getLogger("darkroom.gateway")
 
@@ -86,7 +86,7 @@ class Gateway:
         self._retention = Retention(self.state)
         private = settings.loopback or not settings.metrics_port
         self._scraped = None if private else MetricsServer(metrics, settings.host, settings.metrics_port)
-        self._grpc: GrpcServer | None = None
+        self._grpc: GrpcServers | None = None
         self._ending: asyncio.Task[None] | None = None
         self._reader = Reader(
             uploads,
@@ -138,10 +138,10 @@ class Gateway:
         await self._dispatcher.start()
         await self._webhooks.start()
         await self._retention.start()
-        if self.settings.grpc_port != 0:
-            from gateway.doors.grpc.server import GrpcServer  # half a second that nobody else need wait for
+        if self.settings.grpc_port != 0 or self.settings.inference_port != 0:
+            from gateway.doors.grpc.server import GrpcServers  # half a second that nobody else need wait for
 
-            self._grpc = GrpcServer(self.state, self._desk, self._intake, self._uploads, self.logs)
+            self._grpc = GrpcServers(self.state, self._desk, self._intake, self._uploads, self.logs)
             await self._grpc.start()
         log.info("ready to answer on %s:%d", self.settings.host, self.settings.port)
 

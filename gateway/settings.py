@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-GRPC_PORT = 8081
+GRPC_PORT, INFERENCE_PORT = 8081, 8082  # where nobody names others
 
 
 class Settings(BaseSettings):
@@ -27,6 +27,12 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=1, le=65535, description="The port for HTTP.")
     grpc_port: int | None = Field(
         None, ge=0, le=65535, description="The port for gRPC, 0: off; if absent 8081, where that is free."
+    )
+    inference_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="The port for gRPC of the Open Inference Protocol, 0: off; if absent 8082, where that is free.",
     )
     data: Path = Field(
         Path(".darkroom"), description="The folder for the database, pictures, logs and process notes."

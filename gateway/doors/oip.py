@@ -33,6 +33,7 @@ from gateway.doors.oip_tensors import (
     operation_of,
     outputs,
     outputs_of,
+    seconds_of,
     unpacked,
 )
 from gateway.doors.watch import ClientGone
@@ -120,7 +121,7 @@ class OpenInference(Dialect):
         except BaseException:
             taking.discard()
             raise
-        guest = Guest.of(request, _seconds(parameters))
+        guest = Guest.of(request, seconds_of(parameters))
         outcome = await self.desk.run(operation, fields, guest, taking.files)
         whole = bool(parameters.get("binary_data_output"))
         binary = {name: bool(given.get("binary_data", whole)) for name, given in wanted.items()}
@@ -250,14 +251,6 @@ def _wanted(asked: dict[str, Any], operation: Any) -> dict[str, dict[str, Any]]:
     wanted = {one["name"]: an_object(one.get("parameters", {}), "parameters") for one in found}
     check_wanted(operation, list(wanted))
     return wanted
-
-
-def _seconds(parameters: dict[str, Any]) -> float:
-    """Triton's timeout, in microseconds."""
-    given = parameters.get("timeout", 0)
-    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
-        raise BadInput("timeout must be a number of microseconds.", field="timeout")
-    return given / 1e6
 
 
 async def _answer(

@@ -231,6 +231,14 @@ def check_wanted(operation: type[Operation], wanted: Sequence[str]) -> None:
             )
 
 
+def seconds_of(parameters: Mapping[str, Any]) -> float:
+    """Triton's timeout, in microseconds; 0 where there is none."""
+    given = parameters.get("timeout", 0)
+    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+        raise BadInput("timeout must be a number of microseconds.", field="timeout")
+    return given / 1e6
+
+
 def an_object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Malformed(f"{what} must be a JSON object.")

@@ -21,14 +21,14 @@ from google.protobuf.message import DecodeError
 from gateway import logs, request_id
 from gateway.callers import LOCAL, Caller
 from gateway.doors.grpc.errors import DETAILS, encode
-from gateway.doors.grpc.messages import METHODS, SERVICE
-from gateway.doors.grpc.schema import Schema
+from gateway.doors.grpc.messages import CHUNK
 from gateway.front import REFUSED, secret
 from gateway.problems import translate
 from gateway.state import GatewayState
-from services.errors import DarkroomError, Draining, Malformed
+from services.errors import DarkroomError, Draining, Malformed, TooLarge
 
-DOOR = "grpc"
+LARGEST_MESSAGE = 4 * CHUNK
+IN_A_THREAD = 4 * CHUNK  # bytes from which a message is read off the event loop
 OK, GONE, LATE = 200, 499, 504
 
 Requests = AsyncIterator[Any]
@@ -56,34 +56,48 @@ class Rpc:
 Method = Callable[[Rpc, Requests, Send], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A method as the server is told of it."""
+
+    path: str
+    method: Method
+    read: Callable[[bytes], Any]  # a message from its bytes; DecodeError where they are none
+    streams_out: bool = True
+    door: str = "grpc"
+    largest: int = LARGEST_MESSAGE
+
+
 class Calls:
-    def __init__(self, state: GatewayState, lines: logs.Logs, schema: Schema) -> None:
-        self._state, self._lines, self._schema = state, lines, schema
+    def __init__(self, state: GatewayState, lines: logs.Logs) -> None:
+        self._state, self._lines = state, lines
 
-    def handler(self, name: str, method: Method) -> Any:
-        """What grpc's server calls; messages pass it as bytes, so that one that cannot be read is told as ours."""
-        _, streams_in, _, streams_out, _ = METHODS[name]
+    def handler(self, served: Served) -> Any:
+        """What grpc's server calls.
 
-        async def answer_many(given: Any, context: Any) -> None:
-            await self._serve(name, method, given if streams_in else _alone(given), context, context.write)
+        Messages pass it as bytes, so that one that cannot be read is told as ours. Every method takes a stream, which
+        on the wire one message is, too: so nothing is read of a caller whose key was not looked at.
+        """
 
-        async def answer_one(given: Any, context: Any) -> bytes:
+        async def answer_many(given: AsyncIterator[bytes], context: Any) -> None:
+            await self._serve(served, given, context, context.write)
+
+        async def answer_one(given: AsyncIterator[bytes], context: Any) -> bytes:
             answers: list[bytes] = []
 
             async def keep(data: bytes) -> None:
                 answers.append(data)
 
-            await self._serve(name, method, given if streams_in else _alone(given), context, keep)
+            await self._serve(served, given, context, keep)
             return answers[0] if answers else b""  # nobody reads it where the client is gone
 
-        kind = f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
-        make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
-        return make(answer_many if streams_out else answer_one)
+        if served.streams_out:
+            return grpc.stream_stream_rpc_method_handler(answer_many)
+        return grpc.stream_unary_rpc_method_handler(answer_one)
 
     async def _serve(
         self,
-        name: str,
-        method: Method,
+        served: Served,
         given: AsyncIterator[bytes],
         context: Any,
         write: Callable[[bytes], Awaitable[None]],
@@ -96,7 +110,7 @@ class Calls:
         rpc = Rpc(context, request_id.choose(dict(headers).get(request_id.HEADER)), headers)
         request_id.enter(rpc.request_id)
         about = logs.begin()
-        logs.tell(door=DOOR)
+        logs.tell(door=served.door)
         self._state.metrics.request_began()
 
         async def send(message: Any) -> None:
@@ -107,7 +121,7 @@ class Calls:
         status, fault = OK, None
         try:
             await self._admit(rpc)
-            await method(rpc, self._parsed(rpc, name, given), send)
+            await served.method(rpc, _parsed(rpc, served, given), send)
         except asyncio.CancelledError:
             left = rpc.seconds_left
             status = LATE if left is not None and left <= 0 else GONE
@@ -121,7 +135,7 @@ class Calls:
             if status in REFUSED:
                 self._state.metrics.refused(fault.slug)
         finally:
-            self._ended(name, rpc, about, status, time.perf_counter() - began)
+            self._ended(served, rpc, about, status, time.perf_counter() - began)
         if fault is not None:
             await self._abort(rpc, fault)
 
@@ -135,32 +149,20 @@ class Calls:
             raise Draining("This gateway shuts down.", retry_after=5)
         await rpc.context.send_initial_metadata(tuple(told))
 
-    async def _parsed(self, rpc: Rpc, name: str, given: AsyncIterator[bytes]) -> Requests:
-        message = self._schema.message(self._schema.request(name))
-        async for data in given:
-            rpc.received += len(data)
-            try:
-                read = message.FromString(data)
-            except DecodeError as error:
-                raise Malformed(f"This is no {message.DESCRIPTOR.name}.", help=_HELP) from error
-            del data
-            yield read
-
     async def _abort(self, rpc: Rpc, fault: DarkroomError) -> None:
         code, sentence, details = encode(fault, rpc.request_id)
         with suppress(grpc.aio.InternalError):  # the client may be gone
             await rpc.context.abort(code, sentence, ((DETAILS, details), ("x-request-id", rpc.request_id)))
 
-    def _ended(self, name: str, rpc: Rpc, about: dict[str, Any], status: int, seconds: float) -> None:
+    def _ended(self, served: Served, rpc: Rpc, about: dict[str, Any], status: int, seconds: float) -> None:
         operation = about.get("operation", "")
-        self._state.metrics.request_ended(operation, DOOR, status, seconds, rpc.received, rpc.sent)
-        path = f"/{SERVICE}/{name}"
+        self._state.metrics.request_ended(operation, served.door, status, seconds, rpc.received, rpc.sent)
         self._lines.access(
             {
                 "request_id": rpc.request_id,
-                "message": f"GRPC {path} {status}",
+                "message": f"GRPC {served.path} {status}",
                 "method": "GRPC",
-                "path": path,
+                "path": served.path,
                 "status": status,
                 "ms": round(seconds * 1000, 2),
                 "in": rpc.received,
@@ -171,11 +173,22 @@ class Calls:
         )
 
 
+async def _parsed(rpc: Rpc, served: Served, given: AsyncIterator[bytes]) -> Requests:
+    async for data in given:
+        rpc.received += len(data)
+        if len(data) > served.largest:
+            raise TooLarge(f"A message may have {served.largest} bytes at most.", help=_CHUNKS)
+        try:
+            large = len(data) > IN_A_THREAD
+            read = await asyncio.to_thread(served.read, data) if large else served.read(data)
+        except DecodeError as error:
+            raise Malformed("This is no message of that method.", help=_HELP) from error
+        del data
+        yield read
+
+
 _HELP = "Make the client anew from this installation's darkroom.proto, or ask its reflection."
-
-
-async def _alone(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+_CHUNKS = "Send what is larger in chunks, as docs/doors.md tells."
 
 
 def _address(peer: str | None) -> str:

@@ -1,11 +1,15 @@
-"""The gRPC server of a gateway: `darkroom.v1.Darkroom`, health and reflection on one port, in the same event loop.
+"""The gRPC servers of a gateway, in the same event loop as HTTP and at the same address.
 
-It listens where HTTP does, with the same certificate. `start` opens the port, `drain` says that the end comes, `stop`
-closes.
+    grpc_port         darkroom.v1.Darkroom, health, reflection
+    inference_port    what other servers' clients speak: the Open Inference Protocol
+
+The second takes messages as large as a request may be, since its clients know no chunks; it has nothing that can be
+asked without a key. `start` opens the ports, `drain` says that the end comes, `stop` closes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -16,80 +20,78 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gateway.desk import Desk
+from gateway.doors.grpc import oip, oip_messages
 from gateway.doors.grpc.arrive import Arrivals
-from gateway.doors.grpc.calls import Calls, Method
+from gateway.doors.grpc.calls import LARGEST_MESSAGE, Calls, Method, Served
 from gateway.doors.grpc.convert import Converter
 from gateway.doors.grpc.jobs import Jobs
-from gateway.doors.grpc.messages import CHUNK, SERVICE
+from gateway.doors.grpc.messages import METHODS, SERVICE
 from gateway.doors.grpc.run import Run
 from gateway.doors.grpc.schema import Schema, schema
 from gateway.intake import Intake
 from gateway.keys import StartRefused
 from gateway.logs import Logs
-from gateway.settings import GRPC_PORT, Settings
+from gateway.settings import GRPC_PORT, INFERENCE_PORT, Settings
 from gateway.state import GatewayState
 
 log = logging.getLogger("darkroom.grpc")
 
 LAST_WORDS = 2.0  # seconds for answers that are being sent when the drain is over
-LARGEST_MESSAGE = 4 * CHUNK
-AT_ONCE = 4096  # calls; more are refused
-_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # else a second gateway would share the port, and its callers, in silence
-    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-]
+AT_ONCE = 1024  # calls; more are refused
 
 
-class GrpcServer:
+class GrpcServers:
     def __init__(self, state: GatewayState, desk: Desk, intake: Intake, folder: Path, lines: Logs) -> None:
         self._state, self._desk, self._intake = state, desk, intake
-        self._folder, self._lines = folder, lines
-        self._server: grpc.aio.Server | None = None
+        self._folder, self._calls = folder, Calls(state, lines)
+        self._servers: list[grpc.aio.Server] = []
         self._health = health.aio.HealthServicer()
-        self.port = 0
 
     async def start(self) -> None:
         settings = self._state.settings
-        if settings.grpc_port == 0:
-            return
-        server = self._assembled(schema())
-        port = GRPC_PORT if settings.grpc_port is None else settings.grpc_port
-        place = f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
-        try:
-            credentials = _credentials(settings)
-            if credentials is None:
-                self.port = server.add_insecure_port(place)
-            else:
-                self.port = server.add_secure_port(place, credentials)
-        except (
-            RuntimeError
-        ) as error:  # it cannot be bound; whoever named the port must know, nobody else need
-            if settings.grpc_port is not None:
-                raise StartRefused(
-                    f"The port {port} for gRPC is taken or not allowed on {settings.host}. "
-                    "Set DARKROOM_GRPC_PORT to a free one, or to 0 for none."
-                ) from error
-            log.warning("the port %d is taken, so there is no gRPC: DARKROOM_GRPC_PORT names another", port)
-            return
-        await server.start()
-        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-        self._server = server
-        log.info("gRPC is at %s:%d", settings.host, self.port)
+        if settings.grpc_port != 0:
+            own = _server(LARGEST_MESSAGE)
+            self._add_own(own, schema())
+            await self._open(own, "grpc_port", settings.grpc_port, GRPC_PORT)
+            await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        if settings.inference_port != 0:
+            foreign = _server(settings.max_body)
+            self._add_open_inference(foreign)
+            await self._open(foreign, "inference_port", settings.inference_port, INFERENCE_PORT)
 
     async def drain(self) -> None:
         """New calls are refused; those who ask for our health are told."""
         await self._health.enter_graceful_shutdown()
 
     async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.stop(LAST_WORDS)
-            self._server = None
+        servers, self._servers = self._servers, []
+        await asyncio.gather(*(server.stop(LAST_WORDS) for server in servers))
 
-    def _assembled(self, own: Schema) -> grpc.aio.Server:
-        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=AT_ONCE)
+    async def _open(self, server: grpc.aio.Server, setting: str, asked: int | None, usual: int) -> None:
+        settings, port = self._state.settings, usual if asked is None else asked
+        place = f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
+        variable = f"DARKROOM_{setting.upper()}"
+        try:
+            credentials = _credentials(settings)
+            if credentials is None:
+                server.add_insecure_port(place)
+            else:
+                server.add_secure_port(place, credentials)
+        except (
+            RuntimeError
+        ) as error:  # it cannot be bound; whoever named the port must know, nobody else need
+            if asked is not None:
+                raise StartRefused(
+                    f"The port {port} for gRPC is taken or not allowed on {settings.host}. "
+                    f"Set {variable} to a free one, or to 0 for none."
+                ) from error
+            log.warning("the port %d is taken, so there is no gRPC: %s names another", port, variable)
+            return
+        await server.start()
+        self._servers.append(server)
+        log.info("gRPC is at %s (%s)", place, variable)
+
+    def _add_own(self, server: grpc.aio.Server, own: Schema) -> None:
         converter = Converter(own)
         arrivals = Arrivals(self._state.settings, self._folder, own, converter)
         jobs = Jobs(self._state, self._intake, arrivals, converter)
@@ -102,13 +104,55 @@ class GrpcServer:
             "List": jobs.list,
             "Fetch": jobs.fetch,
         }
-        calls = Calls(self._state, self._lines, own)
-        handlers = {name: calls.handler(name, method) for name, method in methods.items()}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        self._add(
+            server,
+            SERVICE,
+            {
+                name: Served(
+                    f"/{SERVICE}/{name}",
+                    method,
+                    own.message(own.request(name)).FromString,
+                    streams_out=METHODS[name][3],
+                )
+                for name, method in methods.items()
+            },
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server, pool=_shown(own))
-        return server
+
+    def _add_open_inference(self, server: grpc.aio.Server) -> None:
+        methods = oip.OpenInferenceRpc(self._desk, self._folder).methods()
+        self._add(
+            server,
+            oip_messages.SERVICE,
+            {
+                name: Served(
+                    f"/{oip_messages.SERVICE}/{name}",
+                    method,
+                    oip_messages.message(f"{name}Request").FromString,
+                    streams_out=False,
+                    door=oip.DOOR,
+                    largest=self._state.settings.max_body,
+                )
+                for name, method in methods.items()
+            },
+        )
+
+    def _add(self, server: grpc.aio.Server, service: str, methods: dict[str, Served]) -> None:
+        handlers = {name: self._calls.handler(served) for name, served in methods.items()}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
+
+def _server(largest: int) -> grpc.aio.Server:
+    options = [
+        ("grpc.so_reuseport", 0),  # else a second gateway would share the port, and its callers, in silence
+        ("grpc.max_receive_message_length", largest),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    return grpc.aio.server(options=options, maximum_concurrent_rpcs=AT_ONCE)
 
 
 def _shown(own: Schema) -> DescriptorPool:
