@@ -32,7 +32,8 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=65535,
-        description="The port for gRPC of the Open Inference Protocol, 0: off; if absent 8082, where that is free.",
+        description="The port for the gRPC of other servers' clients (Open Inference Protocol, TensorFlow Serving), 0: "
+        "off; if absent 8082, where that is free.",
     )
     data: Path = Field(
         Path(".darkroom"), description="The folder for the database, pictures, logs and process notes."

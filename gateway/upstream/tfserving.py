@@ -174,6 +174,10 @@ class PredictCarrier:
             ]
         )
 
+    async def relay(self, endpoint: Endpoint, path: str, message: bytes, seconds: float) -> bytes:
+        """A message of TensorFlow Serving's own, passed on as it is; the caller holds a turn at `endpoint`."""
+        return await self._client(endpoint).relay(path, message, seconds=seconds)
+
     async def _predicted(
         self, endpoint: Endpoint, packed: Sketch, model: str, version: str | None, seconds: float
     ) -> Prediction:

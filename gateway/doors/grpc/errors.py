@@ -65,7 +65,10 @@ def code_of(error: DarkroomError) -> StatusCode:
 
 def encode(error: DarkroomError, request_id: str) -> tuple[StatusCode, str, bytes]:
     """Code, sentence, and the serialized status with its details."""
-    code, sentence = code_of(error), error.detail[:MOST_WORDS]
+    code: StatusCode = error.extra.get("_code") or code_of(
+        error
+    )  # another server's own, where it is passed on
+    sentence = str(error.extra.get("_words") or error.detail)[:MOST_WORDS]
     status = Status(code=code.value[0], message=sentence)
     for detail in _details(error, request_id):
         status.details.add().Pack(detail)

@@ -1,7 +1,7 @@
 """The gRPC servers of a gateway, in the same event loop as HTTP and at the same address.
 
     grpc_port         darkroom.v1.Darkroom, health, reflection
-    inference_port    what other servers' clients speak: the Open Inference Protocol
+    inference_port    what other servers' clients speak: the Open Inference Protocol, TensorFlow Serving's
 
 The second takes messages as large as a request may be, since its clients know no chunks; it has nothing that can be
 asked without a key. `start` opens the ports, `drain` says that the end comes, `stop` closes.
@@ -33,6 +33,7 @@ from gateway.keys import StartRefused
 from gateway.logs import Logs
 from gateway.settings import GRPC_PORT, INFERENCE_PORT, Settings
 from gateway.state import GatewayState
+from services.operations import SketchToImage
 
 log = logging.getLogger("darkroom.grpc")
 
@@ -57,6 +58,7 @@ class GrpcServers:
         if settings.inference_port != 0:
             foreign = _server(settings.max_body)
             self._add_open_inference(foreign)
+            self._add_tensorflow_serving(foreign)
             await self._open(foreign, "inference_port", settings.inference_port, INFERENCE_PORT)
 
     async def drain(self) -> None:
@@ -138,6 +140,30 @@ class GrpcServers:
                 for name, method in methods.items()
             },
         )
+
+    def _add_tensorflow_serving(self, server: grpc.aio.Server) -> None:
+        from gateway.doors.grpc import tfserving  # its messages are for those who have that service
+
+        if SketchToImage.service not in self._state.settings.services:
+            return
+        methods = tfserving.TensorFlowServingRpc(self._state).methods()
+        for service in sorted(set(tfserving.METHODS.values())):
+            self._add(
+                server,
+                service,
+                {
+                    name: Served(
+                        f"/{service}/{name}",
+                        method,
+                        tfserving.Passed,
+                        streams_out=False,
+                        door=tfserving.DOOR,
+                        largest=self._state.settings.max_body,
+                    )
+                    for name, method in methods.items()
+                    if tfserving.METHODS[name] == service
+                },
+            )
 
     def _add(self, server: grpc.aio.Server, service: str, methods: dict[str, Served]) -> None:
         handlers = {name: self._calls.handler(served) for name, served in methods.items()}
