@@ -28,6 +28,7 @@ from gateway.doors.native import RunDoor
 from gateway.doors.oip import OpenInference
 from gateway.doors.openai import OpenAI
 from gateway.doors.rembg import Rembg
+from gateway.doors.tfserving import TensorFlowServing
 from gateway.forms import Reader
 from gateway.front import Front
 from gateway.intake import Intake
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("darkroom.gateway")
 
 # the doors that speak somebody else's language
-DIALECTS = (OpenAI, IOPaint, Rembg, OpenInference)
+DIALECTS = (OpenAI, IOPaint, Rembg, OpenInference, TensorFlowServing)
 
 
 class Gateway:

@@ -149,6 +149,12 @@ class Settings(BaseSettings):
     pix2pix_capacity: int = Field(
         16, ge=1, description="Calls at once to one TensorFlow Serving, which cannot say it; it batches them."
     )
+    pix2pix_rest: str = Field(
+        "",
+        pattern=r"^(https?://[^/?#@]+)?$",
+        description="Where TensorFlow Serving's REST is (http://host:8501), for /tfserving/; `darkroom up` knows that of "
+        "its own.",
+    )
     pix2pix_config: Path | None = Field(
         None,
         description="The model_config_file with which `darkroom up` starts the embedded server; else the model that is "
