@@ -152,8 +152,8 @@ class Settings(BaseSettings):
     pix2pix_rest: str = Field(
         "",
         pattern=r"^(https?://[^/?#@]+)?$",
-        description="Where TensorFlow Serving's REST is (http://host:8501), for /tfserving/; `darkroom up` knows that of "
-        "its own.",
+        description="Where TensorFlow Serving's REST is (http://host:8501), for /tfserving/; `darkroom up` knows that "
+        "of its own.",
     )
     pix2pix_config: Path | None = Field(
         None,

@@ -30,7 +30,7 @@ def house(begin_stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def door(house: Any) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=house.url, timeout=8, headers={"x-api-key": KEY}) as client:
+    with httpx.Client(base_url=house.url, timeout=60, headers={"x-api-key": KEY}) as client:
         yield client
 
 
@@ -119,5 +119,5 @@ def test_nonsense_is_the_callers_mistake(door: httpx.Client, count: int) -> None
         answer = door.post(PREDICT, content=bytes(data))
         statuses[answer.status_code] += 1
         assert answer.status_code == 200 or list(answer.json()) == ["error"]
-    assert not statuses.keys() - {200, 400, 404}, statuses
+    assert not statuses.keys() - {200, 400, 404, 413}, statuses
     assert min(statuses[200], statuses[400]) > count / 20
