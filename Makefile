@@ -38,8 +38,9 @@ fix: $(VENV)/.dev ## Put right what can be put right by a program
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-schemas: $(VENV)/.embedded ## Write the digests of the operations' schemas into services/schemas.json
+schemas: $(VENV)/.embedded ## Write what follows from the operations: services/schemas.json, gRPC's messages
 	@$(BIN)/python -m services.schemas
+	@$(BIN)/python -m gateway.doors.grpc.write
 
 docs: $(VENV)/.embedded ## Write the pages of docs/ that are made from the code
 	@$(BIN)/python -m gateway.settings_table

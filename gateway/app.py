@@ -3,6 +3,7 @@
     client ─> Access ─> guards ─> Front ─┬─> RunDoor    POST /v1/{operation}
                                          ├─> dialects   what other programs' clients speak
                                          └─> FastAPI    jobs, assets, catalogue, admin, pages, health
+    client ─> GrpcServers                                the same over gRPC, on a port of its own
 
 `start` opens what needs the event loop, `begin_drain` is told of a coming end, `stop` closes in reverse order.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.routing import Route
@@ -25,8 +26,10 @@ from gateway.doors import admin, assets, catalogue, jobs, pages
 from gateway.doors.a1111 import A1111
 from gateway.doors.iopaint import IOPaint
 from gateway.doors.native import RunDoor
+from gateway.doors.oip import OpenInference
 from gateway.doors.openai import OpenAI
 from gateway.doors.rembg import Rembg
+from gateway.doors.tfserving import TensorFlowServing
 from gateway.forms import Reader
 from gateway.front import Front
 from gateway.intake import Intake
@@ -45,10 +48,13 @@ from gateway.state import GatewayState
 from gateway.store.database import Database
 from gateway.upstream.upstream import Upstream
 
+if TYPE_CHECKING:
+    from gateway.doors.grpc.server import GrpcServers
+
 log = logging.getLogger("darkroom.gateway")
 
 # the doors that speak somebody else's language
-DIALECTS = (OpenAI, A1111, IOPaint, Rembg)
+DIALECTS = (OpenAI, A1111, IOPaint, Rembg, OpenInference, TensorFlowServing)
 
 
 class Gateway:
@@ -82,7 +88,16 @@ class Gateway:
         self._retention = Retention(self.state)
         private = settings.loopback or not settings.metrics_port
         self._scraped = None if private else MetricsServer(metrics, settings.host, settings.metrics_port)
+        self._grpc: GrpcServers | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._reader = Reader(
+            uploads,
+            max_body=settings.max_body,
+            max_file=settings.max_picture_bytes,
+            max_weights=settings.max_lora_bytes,
+        )
+        self._intake = Intake(settings, self.state.assets, uploads)
+        self._desk = Desk(self.state, self._reader, self._intake, uploads)
 
     def app(self) -> Any:
         """The ASGI application, guards around it."""
@@ -96,17 +111,10 @@ class Gateway:
             rest.router.routes.append(Route("/metrics", scraped, methods=["GET"], include_in_schema=False))
         problems.install(rest)
         openapi.install(rest)
-        settings = self.settings
-        reader = Reader(
-            self._uploads,
-            max_body=settings.max_body,
-            max_file=settings.max_picture_bytes,
-            max_weights=settings.max_lora_bytes,
-        )
-        intake = Intake(settings, self.state.assets, self._uploads)
+        settings, reader, intake = self.settings, self._reader, self._intake
         run = RunDoor(self.state, reader, intake)
-        desk = Desk(self.state, reader, intake, self._uploads)
-        front = Front(self.state, run, rest, reader, intake, [dialect(desk) for dialect in DIALECTS])
+        dialects = [dialect(self._desk) for dialect in DIALECTS]
+        front = Front(self.state, run, rest, reader, intake, dialects)
         inner = guard.guarded(front, settings, self.state.keys.any_exist)
         if settings.otlp_endpoint:
             inner = telemetry.Traces(inner)
@@ -132,6 +140,11 @@ class Gateway:
         await self._dispatcher.start()
         await self._webhooks.start()
         await self._retention.start()
+        if self.settings.grpc_port != 0 or self.settings.inference_port != 0:
+            from gateway.doors.grpc.server import GrpcServers  # half a second that nobody else need wait for
+
+            self._grpc = GrpcServers(self.state, self._desk, self._intake, self._uploads, self.logs)
+            await self._grpc.start()
         log.info("ready to answer on %s:%d", self.settings.host, self.settings.port)
 
     def begin_drain(self) -> asyncio.Task[None]:
@@ -143,6 +156,8 @@ class Gateway:
 
     async def _drain(self) -> None:
         log.info("shutting down: calls in flight have %g s to finish", self.settings.drain)
+        if self._grpc is not None:
+            await self._grpc.drain()
         calls = asyncio.create_task(self.state.upstream.drain(self.settings.drain))
         try:
             await self._dispatcher.stop()
@@ -153,6 +168,8 @@ class Gateway:
 
     async def stop(self) -> None:
         await asyncio.wait([self.begin_drain()])
+        if self._grpc is not None:
+            await self._grpc.stop()
         await self._dispatcher.stop(0)  # of a gateway that was stopped while it started
         await self._retention.stop()
         await self._webhooks.stop()

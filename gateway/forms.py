@@ -148,21 +148,21 @@ def parse_json(text: bytes | str, path: str = "") -> Any:
     value = orjson.loads(text)
     mark: Any = b"\\u0000" if isinstance(text, bytes) else "\\u0000"
     if mark in text:
-        _no_nulls(value, path)
+        no_nulls(value, path)
     return value
 
 
-def _no_nulls(value: Any, path: str) -> None:
+def no_nulls(value: Any, path: str) -> None:
     if isinstance(value, str):
         if "\0" in value:
             raise BadInput(f"{path or 'The body'} has a null character; leave it out.", field=path or None)
     elif isinstance(value, dict):
         for name, inner in value.items():
-            _no_nulls(name, path)
-            _no_nulls(inner, f"{path}.{name}" if path else name)
+            no_nulls(name, path)
+            no_nulls(inner, f"{path}.{name}" if path else name)
     elif isinstance(value, list):
         for at, inner in enumerate(value):
-            _no_nulls(inner, f"{path}.{at}")
+            no_nulls(inner, f"{path}.{at}")
 
 
 class Limit:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,7 +24,7 @@ from gateway.state import GatewayState
 from services.errors import NotFound, Unauthorized
 
 _BEARER, _BASIC = b"bearer ", b"basic "
-_REFUSED = frozenset({401, 403, 429})
+REFUSED = frozenset({401, 403, 429})
 # else a browser guesses for how long what it was once told is true: a document changes, and only a picture says that it
 # never does
 _ASK_AGAIN = (b"cache-control", b"no-cache")
@@ -74,7 +74,7 @@ class Front:
             if answer.begun:
                 raise  # half an answer is out; only a broken connection can say that the rest will not come
             refusal = translate(error)
-            if refusal.status in _REFUSED:
+            if refusal.status in REFUSED:
                 self._state.metrics.refused(refusal.slug)
             told = encode if dialect is None else dialect.refusal
             status, headers, body = told(refusal, scope["request_id"])
@@ -84,18 +84,18 @@ class Front:
     async def _welcome(self, scope: Scope, dialect: Dialect, answer: _Answer) -> None:
         """A foreign door's caller."""
         logs.tell(door=dialect.name)
-        caller: Caller = await self._state.keys.caller(_secret(scope, dialect))
+        caller: Caller = await self._state.keys.caller(secret(scope["headers"], dialect))
         scope["caller"] = caller
         logs.tell(key=caller.key_id)
         if (standing := await self._state.limits.admit(caller)) is not None:
             answer.more = standing.headers()
 
     async def _admit(self, scope: Scope, path: str, answer: _Answer) -> None:
-        secret = _secret(scope)
-        if secret is None and _by_link(scope, path):
+        given = secret(scope["headers"])
+        if given is None and _by_link(scope, path):
             scope["caller"] = None  # the bearer of a signed link, which the door checks
             return
-        caller: Caller = await self._state.keys.caller(secret)
+        caller: Caller = await self._state.keys.caller(given)
         scope["caller"] = caller
         logs.tell(key=caller.key_id, door="admin" if path.startswith("/v1/admin") else "native")
         if (standing := await self._state.limits.admit(caller)) is not None:
@@ -129,9 +129,10 @@ def _by_link(scope: Scope, path: str) -> bool:
     return reads and b"signature=" in scope["query_string"]
 
 
-def _secret(scope: Scope, dialect: Dialect | None = None) -> str | None:
+def secret(headers: Iterable[tuple[bytes, bytes]], dialect: Dialect | None = None) -> str | None:
+    """The key that a request brings, however it brings it."""
     given = other = None
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"authorization":
             given = value
         elif name == b"x-api-key":

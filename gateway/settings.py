@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+GRPC_PORT, INFERENCE_PORT = 8081, 8082  # where nobody names others
 
 
 class Settings(BaseSettings):
@@ -24,6 +25,16 @@ class Settings(BaseSettings):
         "127.0.0.1", description="The address to listen on. Anything but loopback needs a key first."
     )
     port: int = Field(8080, ge=1, le=65535, description="The port for HTTP.")
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="The port for gRPC, 0: off; if absent 8081, where that is free."
+    )
+    inference_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="The port for the gRPC of other servers' clients (Open Inference Protocol, TensorFlow Serving), 0: "
+        "off; if absent 8082, where that is free.",
+    )
     data: Path = Field(
         Path(".darkroom"), description="The folder for the database, pictures, logs and process notes."
     )
@@ -37,7 +48,7 @@ class Settings(BaseSettings):
         description="Scheme and host (https://pictures.example.org) of links in webhooks and of signed links.",
     )
     tls_cert: Path | None = Field(
-        None, description="A PEM certificate chain; with tls_key the gateway speaks HTTPS."
+        None, description="A PEM certificate chain; with tls_key the gateway speaks HTTPS, and gRPC over TLS."
     )
     tls_key: Path | None = Field(None, description="The PEM key of tls_cert.")
     trusted_proxies: Annotated[list[str], NoDecode] = Field(
@@ -137,6 +148,12 @@ class Settings(BaseSettings):
     )
     pix2pix_capacity: int = Field(
         16, ge=1, description="Calls at once to one TensorFlow Serving, which cannot say it; it batches them."
+    )
+    pix2pix_rest: str = Field(
+        "",
+        pattern=r"^(https?://[^/?#@]+)?$",
+        description="Where TensorFlow Serving's REST is (http://host:8501), for /tfserving/; `darkroom up` knows that "
+        "of its own.",
     )
     pix2pix_config: Path | None = Field(
         None,

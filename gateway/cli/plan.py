@@ -41,16 +41,18 @@ def plan(settings: Settings, only: list[str]) -> list[Spec]:
             "another with DARKROOM_PORT."
         )
     here: dict[str, list[str]] = {}
-    specs = []
+    specs, rest = [], settings.pix2pix_rest
     for name, performs in processes(names, apart=settings.apart).items():
         if name in modules:
-            spec = _tensorflow_serving(name, modules[name], settings)
+            port = free_port()
+            spec = _tensorflow_serving(name, modules[name], settings, port)
+            rest = rest or f"http://127.0.0.1:{port}"
         else:
             spec = _service(name, "+".join(sorted(performs)), f"http://127.0.0.1:{free_port()}", settings)
         here |= {service: [spec.address] for service in performs}
         specs.append(spec)
     if with_gateway:
-        specs.insert(0, _gateway(settings, settings.services | here))
+        specs.insert(0, _gateway(settings, settings.services | here, rest))
     return specs
 
 
@@ -68,9 +70,9 @@ def _service(name: str, shown: str, address: str, settings: Settings) -> Spec:
     return Spec(shown, command, _environment(settings) | _threads(), address, ready, grace=settings.drain + 5)
 
 
-def _tensorflow_serving(name: str, module: str, settings: Settings) -> Spec:
+def _tensorflow_serving(name: str, module: str, settings: Settings, rest: int) -> Spec:
     """The embedded TensorFlow Serving: gRPC for the gateway, and REST beside it, which is asked whether it is ready."""
-    port, rest, model = free_port(), free_port(), settings.pix2pix_models[0]
+    port, model = free_port(), settings.pix2pix_models[0]
     folder = Path(str(files("tf_serving")))
     flags: dict[str, object] = {
         "host": "127.0.0.1",
@@ -115,7 +117,7 @@ def _model_config(settings: Settings, folder: Path) -> Path:
     return folder / "config" / "embedded.config" if config is None else config.absolute()
 
 
-def _gateway(settings: Settings, services: dict[str, list[str]]) -> Spec:
+def _gateway(settings: Settings, services: dict[str, list[str]], rest: str) -> Spec:
     address = address_of(settings)
 
     def ready() -> str | None:
@@ -125,7 +127,7 @@ def _gateway(settings: Settings, services: dict[str, list[str]]) -> Spec:
         return "; ".join(document.get("reasons", [])) or "no answer yet"
 
     # the settings were checked here, so the child gets exactly these and reads no other
-    env = _environment(settings) | {"DARKROOM_SERVICES": json.dumps(services)}
+    env = _environment(settings) | {"DARKROOM_SERVICES": json.dumps(services), "DARKROOM_PIX2PIX_REST": rest}
     return Spec(GATEWAY, (sys.executable, "-m", "gateway"), env, address, ready, grace=settings.drain + 5)
 
 

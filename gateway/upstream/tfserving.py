@@ -25,6 +25,7 @@ from gateway.blobs import Blob, MemoryBlob
 from gateway.settings import Settings
 from gateway.upstream.call import Call
 from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.transport import Address, Transport
 from services import frames, images
 from services.errors import (
     BadPicture,
@@ -99,6 +100,12 @@ class PredictCarrier:
         self._clients: dict[str, Client] = {}
         self._labels: dict[tuple[str, str], _Labels] = {}
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pix2pix")
+        # none where nobody said where its REST is
+        self._rest: Transport | None = None
+        if settings.pix2pix_rest:
+            self._rest = Transport(
+                connections=settings.pix2pix_capacity, connect_timeout=settings.connect_timeout
+            )
 
     async def open(self) -> None:
         try:
@@ -107,11 +114,15 @@ class PredictCarrier:
             raise NotConfigured(
                 f"A grpc:// address needs {error.name}, which is not installed: pip install 'darkroom[gateway]'"
             ) from error
+        if self._rest is not None:
+            await self._rest.open()
 
     async def close(self) -> None:
         clients, self._clients = list(self._clients.values()), {}
         for client in clients:
             await client.close()
+        if self._rest is not None:
+            await self._rest.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def forget(self, endpoint: Endpoint) -> None:
@@ -173,6 +184,26 @@ class PredictCarrier:
                 *_frame("done", model=made.model, data={"version": made.version}, timing=packed.timing),
             ]
         )
+
+    async def relay(self, endpoint: Endpoint, path: str, message: bytes, seconds: float) -> bytes:
+        """A message of TensorFlow Serving's own, passed on as it is; the caller holds a turn at `endpoint`."""
+        return await self._client(endpoint).relay(path, message, seconds=seconds)
+
+    @property
+    def has_rest(self) -> bool:
+        return self._rest is not None
+
+    async def rest(self, method: str, path: str, data: bytes) -> tuple[int, str, bytes]:
+        """A request of TensorFlow Serving's REST, passed on; status, content type and body of its answer."""
+        if self._rest is None:
+            raise NotConfigured("DARKROOM_PIX2PIX_REST names no address.")
+        headers = {"content-type": "application/json", "content-length": str(len(data))} if data else {}
+        answer = await self._rest.pass_on(method, Address(self._settings.pix2pix_rest), path, headers, data)
+        try:
+            limit = 2 * _LARGEST_PIXEL * self._settings.max_pixels
+            return answer.status, answer.content_type, await answer.body(limit)
+        finally:
+            answer.close()
 
     async def _predicted(
         self, endpoint: Endpoint, packed: Sketch, model: str, version: str | None, seconds: float

@@ -119,13 +119,19 @@ class Transport:
     async def get(self, address: Address, path: str) -> Answer:
         return await self._send("GET", address, path, {}, None)
 
+    async def pass_on(
+        self, method: str, address: Address, path: str, headers: dict[str, str], data: bytes
+    ) -> Answer:
+        """A request with a body that is at hand."""
+        return await self._send(method, address, path, headers, data)
+
     async def _send(
-        self, method: str, address: Address, path: str, headers: dict[str, str], body: Body | None
+        self, method: str, address: Address, path: str, headers: dict[str, str], body: Body | bytes | None
     ) -> Answer:
         if self._inner is None:
             raise RuntimeError("the transport is not open: call `await open()` first")
         url, parsed = address.at(path)
-        stream = httpx.ByteStream(b"") if body is None else _Stream(body)
+        stream = _Stream(body) if isinstance(body, Body) else _Whole(body or b"")
         encoded = httpx.Headers(
             headers, encoding="latin-1"
         )  # else httpx tries three encodings on every header
@@ -134,7 +140,7 @@ class Transport:
         try:
             return Answer(await self._inner.handle_async_request(request))
         except _FOREIGN as error:
-            if body is not None and body.broken is not None:
+            if isinstance(body, Body) and body.broken is not None:
                 raise body.broken from error  # our side could not read the picture: not the endpoint's fault
             raise ours(error) from error
 
@@ -165,6 +171,16 @@ class _Stream(httpx.AsyncByteStream):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.body.pieces()
+
+
+class _Whole(httpx.AsyncByteStream):
+    """A body that is at hand."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.data
 
 
 class _AnswerStream(httpx.AsyncByteStream):
@@ -206,6 +222,8 @@ class _Inner(AiohttpTransport):
         data: bytes | AsyncIterator[bytes] | None = None
         if isinstance(stream, _Stream):
             data = stream.body.pieces() if stream.body.whole is None else stream.body.whole
+        elif isinstance(stream, _Whole):
+            data = stream.data or None
         response = await self.client.request(
             request.method,
             request.extensions["parsed"],

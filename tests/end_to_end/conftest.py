@@ -30,6 +30,16 @@ class Stack:
     env: dict[str, str] = field(default_factory=dict)
 
     @property
+    def grpc(self) -> str:
+        """Where its gRPC is."""
+        return f"127.0.0.1:{self.env['DARKROOM_GRPC_PORT']}"
+
+    @property
+    def inference(self) -> str:
+        """Where the Open Inference Protocol's gRPC is."""
+        return f"127.0.0.1:{self.env['DARKROOM_INFERENCE_PORT']}"
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
@@ -90,6 +100,7 @@ def start_stack(
     mine = {"DARKROOM_HOST", "DARKROOM_PORT", "DARKROOM_DATA", "DARKROOM_URL", "DARKROOM_KEY"}
     env = {name: value for name, value in os.environ.items() if name not in mine}
     env |= {"DARKROOM_PORT": str(port), "DARKROOM_DATA": str(data), "DARKROOM_METRICS_PORT": "0"}
+    env |= {"DARKROOM_GRPC_PORT": str(unused_port()), "DARKROOM_INFERENCE_PORT": str(unused_port())}
     env |= {f"DARKROOM_{name.upper()}": value for name, value in settings.items()} | (also or {})
     with (data / "up.out").open("wb") as sink:
         process = subprocess.Popen(
@@ -185,7 +196,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (package / "__init__.py").touch()
     (package / "operations.py").write_text(TOY_OPERATIONS)
     (package / "service.py").write_text(TOY_SERVICE)
-    return {"DARKROOM_EXTENSIONS": "toybox", "PYTHONPATH": str(folder)}
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return {"DARKROOM_EXTENSIONS": "toybox", "PYTHONPATH": path}
 
 
 @dataclass
@@ -275,6 +287,7 @@ def launch(tmp_path: Path, toy: dict[str, str]) -> Iterator[Launch]:
         log = tmp_path / f"{name}-{port}.log"
         env = {key: value for key, value in os.environ.items() if not key.startswith("DARKROOM_")} | toy
         env |= {"DARKROOM_PORT": str(port), "DARKROOM_DATA": str(tmp_path / f"{name}-{port}")}
+        env |= {"DARKROOM_GRPC_PORT": "0", "DARKROOM_INFERENCE_PORT": "0"}
         env |= {f"DARKROOM_{key.upper()}": value for key, value in settings.items()}
         made = Process(name, port, command, env, log)
         launched.append(made)
