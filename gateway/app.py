@@ -141,7 +141,7 @@ class Gateway:
         await self._webhooks.start()
         await self._retention.start()
         if self.settings.grpc_port != 0 or self.settings.inference_port != 0:
-            from gateway.doors.grpc.server import GrpcServers  # half a second that nobody else need wait for
+            from gateway.doors.grpc.server import GrpcServers  # whose import nobody else need wait for
 
             self._grpc = GrpcServers(self.state, self._desk, self._intake, self._uploads, self.logs)
             await self._grpc.start()

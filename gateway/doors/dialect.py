@@ -9,6 +9,7 @@ and the outcome into an answer, and decide nothing.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -23,7 +24,7 @@ from services.errors import DarkroomError
 Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
-class Dialect:
+class Dialect(ABC):
     """An ASGI application for the paths of one dialect."""
 
     name: ClassVar[str]  # as logs and metrics call it
@@ -35,8 +36,9 @@ class Dialect:
         self._paths = {route.path for route in routes if isinstance(route, Route)}
         self._router = Router(routes, redirect_slashes=False)
 
+    @abstractmethod
     def routes(self) -> Sequence[BaseRoute]:
-        raise NotImplementedError(f"{type(self).__name__} names its routes")
+        """Its paths, each with the method that answers it."""
 
     def takes(self, path: str) -> bool:
         return path in self._paths or path.startswith(self.prefixes)
