@@ -14,7 +14,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TO
 BENCHES := $(filter-out __init__ load processes stub,$(basename $(notdir $(wildcard bench/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check fix schemas docs bench clean
+.PHONY: help up test test-all check fix schemas docs chart bench clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,10 @@ schemas: $(VENV)/.embedded ## Write what follows from the operations: services/s
 docs: $(VENV)/.embedded ## Write the pages of docs/ that are made from the code
 	@$(BIN)/python -m gateway.settings_table
 	@$(BIN)/python -m gateway.doc_pages
+
+chart: $(VENV)/.dev ## Write what follows from the chart: its schema, its table of values, k8s/
+	@$(BIN)/python -m helm.write
+	@$(BIN)/python -m helm.kustomize
 
 bench: $(VENV)/.bench ## Measure every figure that this project claims
 	@set -e; for name in $(BENCHES); do echo "── bench.$$name"; $(BIN)/python -m bench.$$name; done
