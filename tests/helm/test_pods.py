@@ -109,7 +109,9 @@ def test_a_pod_is_not_killed_before_it_has_drained(release: Any) -> None:
         drain = float(environment(container).get("DARKROOM_DRAIN", 10))
         lead = float(environment(container).get("DARKROOM_DRAIN_LEAD", 0))
         assert spec["terminationGracePeriodSeconds"] >= pause + lead + drain + 5 + 5, one["metadata"]["name"]
-        assert pause + lead >= 10, "gateways resolve a name anew every five seconds, and DNS remembers for five"
+        assert pause + lead >= 10, (
+            "gateways resolve a name anew every five seconds, and DNS remembers for five"
+        )
 
 
 def test_the_longest_step_is_counted_in(case: Any) -> None:
