@@ -19,6 +19,8 @@ import yaml
 
 CHART = Path(__file__).parent / "darkroom"
 ANSWERS = CHART / "checkov.yaml"
+NAMESPACE = "studio"
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, order=True)
@@ -30,13 +32,16 @@ class Failed:
 
 
 def write(folder: Path) -> None:
-    """Each set of values, rendered into a file of its own."""
+    """Each set of values, rendered into a file of its own, in a namespace as Helm installs it."""
     chart = helm_python.Chart.load(CHART)
     for path in sorted((CHART / "ci").glob("*-values.yaml")):
         values = yaml.safe_load(path.read_text()) or {}
-        files = chart.render(values, name="dr", namespace="studio")
-        texts = [text for name, text in files.items() if not name.endswith("NOTES.txt") and text.strip()]
-        (folder / f"{path.name.removesuffix('-values.yaml')}.yaml").write_text("\n---\n".join(texts))
+        files = chart.render(values, name="dr", namespace=NAMESPACE)
+        texts = [text for name, text in files.items() if not name.endswith("NOTES.txt")]
+        objects = [one for text in texts for one in yaml.load_all(text, Loader=LOADER) if one]
+        for one in objects:
+            one["metadata"]["namespace"] = NAMESPACE
+        (folder / f"{path.name.removesuffix('-values.yaml')}.yaml").write_text(yaml.safe_dump_all(objects))
 
 
 def failed(checkov: str) -> list[Failed]:
@@ -75,7 +80,9 @@ def unanswered(found: list[Failed]) -> tuple[list[Failed], list[str]]:
         fitting = [
             index
             for index, answer in enumerate(answers)
-            if one.check in answer["checks"] and re.fullmatch(answer["resources"], one.resource)
+            if one.check in answer["checks"]
+            and re.fullmatch(answer["resources"], one.resource)
+            and re.fullmatch(answer.get("cases", ".*"), one.case)
         ]
         used |= {(index, one.check) for index in fitting}
         if not fitting:
