@@ -128,8 +128,14 @@ class Settings(BaseSettings):
     breaker_pause: float = Field(
         5.0, gt=0, description="Seconds until an open breaker lets one call through."
     )
+    drain_lead: float = Field(
+        5.0,
+        ge=0,
+        description="Seconds from SIGTERM on in which calls are still taken, while readiness says that the end comes; "
+        "`darkroom up` sets 0.",
+    )
     drain: float = Field(
-        30.0, ge=0, description="Seconds that calls in flight may take to finish on SIGTERM."
+        30.0, ge=0, description="Seconds that calls in flight may take to finish after that."
     )
 
     # ── TensorFlow Serving ───────────────────────────────────────────────────────────────────────────────────
