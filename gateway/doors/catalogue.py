@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from gateway.documents import ModelList, OperationDocument, OperationList, Readiness
+from gateway.documents import ModelList, OperationDocument, OperationList, Readiness, TrackHealth
 from gateway.doors.deps import State, Who
 from gateway.problems import documented
 from gateway.state import GatewayState
@@ -101,6 +101,9 @@ async def readyz(state: State, response: Response) -> dict[str, Any]:
             "endpoints": len(status.endpoints),
             "up": up,
             "reason": status.reason,
+            "tracks": [
+                {name: getattr(track, name) for name in TrackHealth.model_fields} for track in status.tracks
+            ],
         }
         if not status.ready:
             reasons.append(f"{name}: {status.reason or 'nothing of it is up'}")
