@@ -110,7 +110,7 @@ class A1111(Dialect):
                     }
                     outcome = await self.desk.run(Preprocess, fields | {"format": "png"}, guest)
                     maps.append(outcome.pictures[0].data)
-                elif not control["image"].startswith(("http", "asset:", "part:")):
+                elif not control["image"].startswith(("http://", "https://", "asset:", "part:")):
                     maps.append(await asyncio.to_thread(decoded, control["image"], "image"))
         return maps
 
