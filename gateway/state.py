@@ -31,3 +31,4 @@ class GatewayState:
     assets: Assets
     signer: Signer
     draining: bool = field(default=False)
+    ports: dict[str, int] = field(default_factory=dict)  # of gRPC, once they are open

@@ -112,4 +112,4 @@ async def readyz(state: State, response: Response) -> dict[str, Any]:
         reasons.append("the gateway is shutting down")
     if reasons:
         response.status_code = 503
-    return {"ready": not reasons, "services": services, "reasons": reasons}
+    return {"ready": not reasons, "services": services, "reasons": reasons, "ports": state.ports}

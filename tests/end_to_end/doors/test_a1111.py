@@ -605,3 +605,5 @@ def test_a_key_is_the_password_and_sees_its_own_options_and_work_alone(start: An
     assert running.made.info["all_seeds"] == [7]
     told = httpx.post(f"{stack.url}/sdapi/v1/txt2img", json=ASK, auth=("ann", "no key"))
     assert (told.status_code, told.json()["error"]) == (401, "Unauthorized")
+    # the original's way to send a key comes first; any of ours is understood
+    assert told.headers["www-authenticate"] == 'Basic realm="Darkroom", charset="UTF-8", Bearer'
