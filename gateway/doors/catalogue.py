@@ -6,7 +6,14 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from gateway.documents import ModelList, OperationDocument, OperationList, Readiness, TrackHealth
+from gateway.documents import (
+    ModelDocument,
+    ModelList,
+    OperationDocument,
+    OperationList,
+    Readiness,
+    TrackHealth,
+)
 from gateway.doors.deps import State, Who
 from gateway.problems import documented
 from gateway.state import GatewayState
@@ -65,6 +72,21 @@ async def operation(name: str, state: State, _who: Who) -> dict[str, Any]:
 @router.get("/v1/models", response_model=ModelList, tags=["catalogue"], responses=documented())
 async def models(state: State, _who: Who) -> dict[str, Any]:
     """The models that the services offer, loaded or not; OpenAI's clients can read this list too."""
+    return {"object": "list", "data": list(_models(state).values())}
+
+
+@router.get(
+    "/v1/models/{name:path}", response_model=ModelDocument, tags=["catalogue"], responses=documented(NotFound)
+)
+async def model(name: str, state: State, _who: Who) -> dict[str, Any]:
+    """One model of that list."""
+    found = _models(state).get(name)
+    if found is None:
+        raise NotFound(f"There is no model {name[:80]!r}.", help="GET /v1/models has their names.")
+    return found
+
+
+def _models(state: GatewayState) -> dict[str, dict[str, Any]]:
     found = {}
     for service, status in state.upstream.status().items():
         for model in status.models:
@@ -76,7 +98,7 @@ async def models(state: State, _who: Who) -> dict[str, Any]:
                 "service": service,
                 **{key: value for key, value in model.items() if key != "name"},
             }
-    return {"object": "list", "data": list(found.values())}
+    return found
 
 
 @router.get("/healthz", tags=["health"], response_model=dict[str, str])
@@ -115,4 +137,4 @@ async def readyz(state: State, response: Response) -> dict[str, Any]:
         reasons.append("the gateway is shutting down")
     if reasons:
         response.status_code = 503
-    return {"ready": not reasons, "services": services, "reasons": reasons}
+    return {"ready": not reasons, "services": services, "reasons": reasons, "ports": state.ports}
