@@ -125,7 +125,7 @@ class Gateway:
         self.logs.start()
         telemetry.start(self.settings, "darkroom-gateway")
         state = self.state
-        await state.db.open()
+        await state.db.open(migrate=self.settings.migrate == "start")
         await state.keys.seed()
         check_exposure(self.settings, await state.keys.any_exist())
         await state.limits.start()
