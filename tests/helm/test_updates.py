@@ -159,7 +159,7 @@ def test_a_service_takes_its_settings(release: Any, monkeypatch: pytest.MonkeyPa
     kinds = (ServiceSettings, DiffusionSettings, CleanupSettings, NetSettings)
     for deployment in release.of("Deployment"):
         for container in deployment["spec"]["template"]["spec"]["containers"]:
-            if "DARKROOM_SERVICE" not in variables(container):
+            if "DARKROOM_MODELS_PATH" not in variables(container):
                 continue
             with monkeypatch.context() as patch:
                 for name, value in variables(container).items():

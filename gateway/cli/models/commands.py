@@ -118,10 +118,11 @@ def pull(
     import asyncio
 
     from gateway.cli.console import Stop, say
-    from gateway.cli.lock import FolderLock, holder
+    from gateway.cli.lock import FolderLock
     from gateway.cli.models import fetch
     from gateway.cli.models.hub import Hub
     from gateway.cli.models.shelf import written
+    from gateway.local import holder
     from services.settings import HubSettings
 
     settings, held = HubSettings.from_environment(), _catalogue()

@@ -49,7 +49,7 @@ httpGet: {path: /v1/models/{{ keys .tensorflowServing.models | sortAlpha | first
 {{- $track := .track -}}
 - {name: HOME, value: /tmp}
 {{- if eq $track.kind "darkroom" }}
-- {name: DARKROOM_SERVICE, value: {{ $track.service }}}
+- {name: SERVICE, value: {{ $track.service }}}
 - {name: DARKROOM_MODELS_PATH, value: /models}
 - {name: DARKROOM_DRAIN_LEAD, value: {{ $track.drain.lead | quote }}}
 - {name: DARKROOM_DRAIN, value: {{ $track.drain.seconds | quote }}}
