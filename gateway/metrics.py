@@ -36,6 +36,8 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # told from the start with a 0, for a counter that first shows with a 1 has not risen for Prometheus
 DEPENDENCIES = ("redis", "database", "storage")
+UPSTREAM_REFUSALS = ("line-full", "no-endpoint", "deadline-exceeded", "draining")
+REFUSALS = ("unauthorized", "forbidden", "rate-limited", "quota-exceeded")
 JOB_OUTCOMES = ("succeeded", "failed", "cancelled", "retried")
 WEBHOOK_OUTCOMES = ("delivered", "refused", "failed", "given-up")
 LAG_INTERVAL = 0.5
@@ -124,6 +126,8 @@ class Metrics:
         for operation in OPERATIONS:
             for outcome in JOB_OUTCOMES:
                 self._child(self._jobs, operation, outcome)
+        for reason in REFUSALS:
+            self._child(self._limited, reason)
         for dependency in DEPENDENCIES:
             self._child(self._faults, dependency)
         for outcome in WEBHOOK_OUTCOMES:
@@ -173,6 +177,10 @@ class Metrics:
     async def refresh(self) -> None:
         """Read the levels before a scrape; where the store does not answer, its own are left out."""
         self._levels.services = dict(self._services()) if self._services else {}
+        for service in self._levels.services:
+            self._child(self._no_budget, service)
+            for slug in UPSTREAM_REFUSALS:
+                self._child(self._upstream_refused, service, slug)
         if self._queue is None:
             return
         self._levels.queue = {}
