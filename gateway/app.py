@@ -25,6 +25,7 @@ from gateway.desk import Desk
 from gateway.doors import admin, assets, catalogue, jobs, pages
 from gateway.doors.a1111 import A1111
 from gateway.doors.iopaint import IOPaint
+from gateway.doors.mcp.door import ModelContext
 from gateway.doors.native import RunDoor
 from gateway.doors.oip import OpenInference
 from gateway.doors.openai import OpenAI
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("darkroom.gateway")
 
 # the doors that speak somebody else's language
-DIALECTS = (OpenAI, A1111, IOPaint, Rembg, OpenInference, TensorFlowServing)
+DIALECTS = (OpenAI, A1111, IOPaint, Rembg, OpenInference, TensorFlowServing, ModelContext)
 
 
 class Gateway:
@@ -124,7 +125,7 @@ class Gateway:
         self.logs.start()
         telemetry.start(self.settings, "darkroom-gateway")
         state = self.state
-        await state.db.open()
+        await state.db.open(migrate=self.settings.migrate == "start")
         await state.keys.seed()
         check_exposure(self.settings, await state.keys.any_exist())
         await state.limits.start()

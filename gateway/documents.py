@@ -179,3 +179,4 @@ class Readiness(Document):
     ready: bool
     services: dict[str, ServiceHealth]
     reasons: list[str]
+    ports: dict[str, int]  # of gRPC, where it is open: `grpc`, and `inference` for other servers' clients

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     # ── what it keeps ────────────────────────────────────────────────────────────────────────────────────────
     database_url: SecretStr | None = Field(
         None, description="postgresql://...; a SQLite file in the data folder if absent."
+    )
+    migrate: Literal["start", "wait"] = Field(
+        "start",
+        description="start or wait: the gateway brings the database up to date as it starts, or waits until `darkroom "
+        "migrate` has.",
     )
     redis_url: SecretStr | None = Field(
         None, description="redis://... for events and limits; in memory if absent."

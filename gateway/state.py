@@ -31,6 +31,6 @@ class GatewayState:
     assets: Assets
     signer: Signer
     draining: bool = field(default=False)  # told to stop: readiness says so
-    refusing: bool = field(
-        default=False
-    )  # and those who look at it have had time to see it: nothing new is taken
+    # and those who look at it have had time to see it: nothing new is taken
+    refusing: bool = field(default=False)
+    ports: dict[str, int] = field(default_factory=dict)  # of gRPC, once they are open

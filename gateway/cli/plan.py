@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.cli.console import USAGE, Stop
 from gateway.cli.processes import Spec, free_port, port_taken
+from gateway.local import address_of
 from gateway.settings import Settings
 from services.installed import installed, processes, servers
 
@@ -130,13 +131,6 @@ def _gateway(settings: Settings, services: dict[str, list[str]], rest: str) -> S
     env = _environment(settings) | {"DARKROOM_SERVICES": json.dumps(services), "DARKROOM_PIX2PIX_REST": rest}
     command = (sys.executable, "-m", "gateway")
     return Spec(GATEWAY, command, env, address, ready, grace=_grace(settings))
-
-
-def address_of(settings: Settings) -> str:
-    """Where this machine reaches the gateway."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    scheme = "https" if settings.tls_cert else "http"
-    return f"{scheme}://[{host}]:{settings.port}" if ":" in host else f"{scheme}://{host}:{settings.port}"
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from gateway import telemetry
 from gateway.blobs import Blob, MemoryBlob
 from gateway.settings import Settings
 from gateway.upstream.call import Call
@@ -204,7 +205,7 @@ class PredictCarrier:
 
     async def relay(self, endpoint: Endpoint, path: str, message: bytes, seconds: float) -> bytes:
         """A message of TensorFlow Serving's own, passed on as it is; the caller holds a turn at `endpoint`."""
-        return await self._client(endpoint).relay(path, message, seconds=seconds)
+        return await self._client(endpoint).relay(path, message, seconds=seconds, headers=telemetry.headers())
 
     @property
     def has_rest(self) -> bool:
@@ -215,6 +216,7 @@ class PredictCarrier:
         if self._rest is None:
             raise NotConfigured("DARKROOM_PIX2PIX_REST names no address.")
         headers = {"content-type": "application/json", "content-length": str(len(data))} if data else {}
+        headers |= telemetry.headers()
         answer = await self._rest.pass_on(method, Address(self._settings.pix2pix_rest), path, headers, data)
         try:
             limit = 2 * _LARGEST_PIXEL * self._settings.max_pixels
@@ -227,13 +229,17 @@ class PredictCarrier:
     ) -> Prediction:
         client, began = self._client(endpoint), time.perf_counter()
         try:
-            return await client.predict(packed.picture, model, version, seconds=seconds + GRACE)
+            return await client.predict(
+                packed.picture, model, version, seconds=seconds + GRACE, headers=packed.call.headers
+            )
         except BadPicture:
             # It was decoded here, so it is one: TensorFlow is stricter, or another picture of its batch was bad. As a
             # plain PNG no decoder refuses it, and in a batch of such nobody suffers for another.
             packed.picture = await self._off_the_loop(_plain, packed.picture, self._limits)
             left = seconds - (time.perf_counter() - began)
-            return await client.predict(packed.picture, model, version, seconds=left + GRACE)
+            return await client.predict(
+                packed.picture, model, version, seconds=left + GRACE, headers=packed.call.headers
+            )
 
     def _choose(self, asked: str, endpoint: Endpoint) -> str:
         known = self._settings.pix2pix_models

@@ -96,6 +96,7 @@ class GrpcServers:
             return
         await server.start()
         self._servers.append(server)
+        self._state.ports[setting.removesuffix("_port")] = port
         log.info("gRPC is at %s (%s)", place, variable)
 
     def _add_own(self, server: grpc.aio.Server, own: Schema) -> None:
