@@ -81,7 +81,7 @@ class Gateway:
             upstream=Upstream(settings, metrics),
             queue=queue,
             events=open_events(settings, queue.get, metrics),
-            assets=Assets(settings, db),
+            assets=Assets(settings, db, metrics.fault),
             signer=Signer.open(settings),
         )
         self._dispatcher = Dispatcher(self.state)
@@ -133,6 +133,8 @@ class Gateway:
             services=state.upstream.status,
             queue=state.queue.depths,
             log_lines_dropped=lambda: self.logs.dropped,
+            leases_lost=lambda: state.queue.leases_lost,
+            data=self.settings.data,
         )
         await state.metrics.start()
         if self._scraped is not None:
