@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -14,7 +13,6 @@ import httpx
 import pytest
 from mcp import MCPError
 
-from gateway.doors.mcp.late import Late
 from tests.end_to_end.doors.mcp_asking import (
     BOTH,
     LEGACY,
@@ -136,35 +134,6 @@ async def test_a_keys_pictures_are_resources_page_by_page(house: Any, mode: str,
             assert refused.value.code == missing
         with pytest.raises(MCPError):
             await door.list_resources(cursor="nonsense")
-
-
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 1000, 1001, 1002])
-@pytest.mark.parametrize("piece", [1, 2, 7, 5000])
-async def test_a_pictures_base64_that_comes_late_is_what_the_length_said(size: int, piece: int) -> None:
-    data = bytes(at % 251 for at in range(size))
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for at in range(0, size, piece):
-            yield data[at : at + piece]
-
-    sent: list[MutableMapping[str, Any]] = []
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
-
-    late = Late(size, pieces())
-    body = f'{{"blob":"{late.mark}"}}'.encode()
-    start = {
-        "type": "http.response.start",
-        "status": 200,
-        "headers": [(b"content-length", b"%d" % len(body))],
-    }
-    await late.send(start, send)
-    await late.send({"type": "http.response.body", "body": body, "more_body": False}, send)
-    whole = b"".join(message["body"] for message in sent[1:])
-    assert sent[0]["headers"] == [(b"content-length", b"%d" % len(whole))]
-    assert base64.b64decode(json.loads(whole)["blob"]) == data
-    assert [message["more_body"] for message in sent[1:]] == [True] * (len(sent) - 2) + [False]
 
 
 @row("`logging/setLevel`")
