@@ -123,7 +123,8 @@ def read_picture(value: Any, name: str) -> Part | None:
         return Path(str(getattr(value, "name", name))).name, content
     if hasattr(value, "save") and hasattr(value, "mode"):  # a Pillow image, without importing Pillow to ask
         held = io.BytesIO()
-        value.save(held, "PNG")
+        writable = value.mode in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")  # in a PNG
+        (value if writable else value.convert("RGB")).save(held, "PNG")
         return f"{name}.png", held.getvalue()
     return None
 

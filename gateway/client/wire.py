@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from gateway.client.steps import Request, Unreachable, Unsent
+from gateway.client.calls import Request, Unreachable, Unsent
 from services.errors import BadInput, DeadlineExceeded
 
 CONNECT_TIMEOUT = 5.0

@@ -255,7 +255,11 @@ def placed(stack: Any, code: str) -> str:
     return "".join(line for line in code.splitlines(keepends=True) if ELSEWHERE not in line)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+# docs/clients.md has much the same as docs/doors.md
+MARKED = [pytest.param(name, marks=[pytest.mark.slow] if "doors" in name else []) for name in OTHERS]
+
+
+@pytest.mark.parametrize("name", MARKED)
 def test_an_example_of_another_page_runs(stack: Any, checkout: Path, name: str) -> None:
     """The pictures that a reader is thought to have are there."""
     photo = Image.new("RGB", (96, 96), "white")
