@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -32,7 +33,9 @@ JSON, EVENTS = "application/json", "text/event-stream"
 def asking(operation: str, params: dict[str, Any], *, accept: str = JSON) -> Request:
     """The request for one operation: a form where there are pictures, else JSON."""
     found = gather(operation, params)
-    request = Request("POST", f"/v1/{operation}", headers={"accept": accept}, stream=accept == EVENTS)
+    request = Request(
+        "POST", f"/v1/{quote(operation, safe='')}", headers={"accept": accept}, stream=accept == EVENTS
+    )
     if found.parts:
         return replace(request, form=found.form(), parts=found.parts)
     return replace(request, json=found.fields)
@@ -112,12 +115,20 @@ def told(request: Request) -> Steps[dict[str, Any]]:
     return document
 
 
+def _job(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _asset(asset_id: str) -> str:
+    return f"/v1/assets/{quote(asset_id, safe='')}"
+
+
 def get_job(job_id: str) -> Steps[dict[str, Any]]:
-    return told(Request("GET", f"/v1/jobs/{job_id}", repeatable=True))
+    return told(Request("GET", _job(job_id), repeatable=True))
 
 
 def cancel_job(job_id: str) -> Steps[dict[str, Any]]:
-    return told(Request("DELETE", f"/v1/jobs/{job_id}", repeatable=True))
+    return told(Request("DELETE", _job(job_id), repeatable=True))
 
 
 def wait_for(job_id: str, timeout: float | None) -> Steps[Result]:
@@ -157,7 +168,7 @@ class Following:
     """A job's events over as many connections as it takes; the state between them."""
 
     def __init__(self, job_id: str, last_event_id: str | None = None) -> None:
-        self._path = f"/v1/jobs/{job_id}/events"
+        self._path = _job(job_id) + "/events"
         self._reader = EventReader()
         self._reader.last_id = last_event_id
         self._breaks = 0
@@ -206,18 +217,18 @@ def put_asset(request: Request) -> Steps[Asset]:
 
 
 def get_asset(asset_id: str) -> Steps[bytes]:
-    return (yield from call(Request("GET", f"/v1/assets/{asset_id}", repeatable=True))).content
+    return (yield from call(Request("GET", _asset(asset_id), repeatable=True))).content
 
 
 def link_asset(asset_id: str, seconds: int) -> Steps[str]:
-    path = f"/v1/assets/{asset_id}/link"
+    path = _asset(asset_id) + "/link"
     # each link is as good as another
     document = yield from told(Request("POST", path, query={"seconds": seconds}, repeatable=True))
     return str(document["url"])
 
 
 def delete_asset(asset_id: str) -> Steps[None]:
-    yield from call(Request("DELETE", f"/v1/assets/{asset_id}", repeatable=True))
+    yield from call(Request("DELETE", _asset(asset_id), repeatable=True))
 
 
 # ── for operators ─────────────────────────────────────────────────────────────────────────────────────────
