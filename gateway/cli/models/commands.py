@@ -154,6 +154,33 @@ def pull(
 
 
 @app.command()
+def wait(
+    names: Annotated[list[str], typer.Argument(help="Models of the catalogue, by name or alias.")],
+    seconds: Annotated[float, typer.Option(min=0, help="How long at most; 0: without an end.")] = 0,
+) -> None:
+    """Wait until models are whole on this disk, which another `darkroom models pull` puts there."""
+    import time
+
+    from gateway.cli.console import Stop, say
+
+    held = _catalogue()
+    entries = held.together([held[name] for name in names])
+    until = time.monotonic() + seconds
+    told: list[str] = []
+    while missing := [entry.name for entry in entries if not held.present(entry)]:
+        if seconds and time.monotonic() > until:
+            raise Stop(
+                f"After {seconds:g} s there is still no {', '.join(missing)} in {held.folder}: "
+                f"`darkroom models pull {' '.join(missing)}` fetches what is missing."
+            )
+        if missing != told:
+            say(f"Waiting for {', '.join(missing)} in {held.folder}.")
+            told = missing
+        time.sleep(1)
+    say(f"In {held.folder}: {', '.join(entry.name for entry in entries)}.")
+
+
+@app.command()
 def verify(names: Names = None) -> None:
     """Read models' files anew and hold them against their checksums; without a name, of all on this disk."""
     from gateway.cli.console import FAILED, say
