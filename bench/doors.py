@@ -178,7 +178,7 @@ def with_the_link(port: int, request: Request) -> Call:
     def call() -> int:
         connection.request("POST", request.path, request.body, request.headers)
         told = json.loads(connection.getresponse().read())
-        named = told["data"][0] if "data" in told else told["pictures"][0]
+        named = told["data"][0] if told.get("created") else told["pictures"][0]
         connection.request("GET", named["url"].removeprefix(f"http://127.0.0.1:{port}"), headers=KEY)
         return len(connection.getresponse().read())
 
