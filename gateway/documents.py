@@ -158,11 +158,21 @@ class ModelList(Document):
     data: list[ModelDocument]
 
 
+class TrackHealth(Document):
+    track: Literal["stable", "canary"]
+    share: float
+    up: int
+    in_flight: int
+    models: list[str]
+    versions: list[str]
+
+
 class ServiceHealth(Document):
     ready: bool
     endpoints: int
     up: int
     reason: str | None
+    tracks: list[TrackHealth]
 
 
 class Readiness(Document):

@@ -15,8 +15,9 @@ from types import FrameType
 from gateway.cli.config import load_settings
 from gateway.cli.console import FAILED, USAGE, Stop, err, say
 from gateway.cli.lock import FolderLock
-from gateway.cli.plan import GATEWAY, address_of, get, plan
+from gateway.cli.plan import GATEWAY, get, plan
 from gateway.cli.processes import Child, Processes, Spec, make_was_interrupted
+from gateway.local import address_of
 from gateway.settings import Settings
 
 TICK = 0.05

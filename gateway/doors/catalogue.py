@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
-from gateway.documents import ModelDocument, ModelList, OperationDocument, OperationList, Readiness
+from gateway.documents import (
+    ModelDocument,
+    ModelList,
+    OperationDocument,
+    OperationList,
+    Readiness,
+    TrackHealth,
+)
 from gateway.doors.deps import State, Who
 from gateway.problems import documented
 from gateway.state import GatewayState
@@ -14,6 +22,8 @@ from services.errors import NotFound, Unavailable
 from services.operations import OPERATIONS, Operation
 
 router = APIRouter()
+# a balancer in front of the gateway must not take it for dead while a service is scaled to zero
+Excluded = Annotated[Sequence[str], Query(description="`services`, or names of services, that do not count.")]
 
 
 def describe(state: GatewayState, operation: type[Operation]) -> dict[str, Any]:
@@ -106,8 +116,9 @@ async def healthz() -> dict[str, str]:
     response_model=Readiness,
     responses={503: {"model": Readiness, "description": "Something that was started is not ready."}},
 )
-async def readyz(state: State, response: Response) -> dict[str, Any]:
-    """200 only when the database answers and every configured service is ready."""
+async def readyz(state: State, response: Response, exclude: Excluded = ()) -> dict[str, Any]:
+    """200 only when the database answers and every configured service is ready; `exclude=services` looks at the gateway
+    alone, `exclude=NAME` at all but that service."""
     services, reasons = {}, []
     for name, status in state.upstream.status().items():
         up = sum(endpoint.health == "up" for endpoint in status.endpoints)
@@ -116,8 +127,11 @@ async def readyz(state: State, response: Response) -> dict[str, Any]:
             "endpoints": len(status.endpoints),
             "up": up,
             "reason": status.reason,
+            "tracks": [
+                {name: getattr(track, name) for name in TrackHealth.model_fields} for track in status.tracks
+            ],
         }
-        if not status.ready:
+        if not status.ready and "services" not in exclude and name not in exclude:
             reasons.append(f"{name}: {status.reason or 'nothing of it is up'}")
     try:
         await state.db.ping()

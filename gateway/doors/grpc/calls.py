@@ -150,7 +150,7 @@ class Calls:
         logs.tell(key=rpc.caller.key_id)
         if (standing := await self._state.limits.admit(rpc.caller)) is not None:
             told += [(name.decode(), value.decode()) for name, value in standing.headers()]
-        if self._state.draining:
+        if self._state.refusing:
             raise Draining("This gateway shuts down.", retry_after=5)
         await rpc.context.send_initial_metadata(tuple(told))
 
