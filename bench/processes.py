@@ -76,7 +76,7 @@ def running(
         process = subprocess.Popen(
             [*pinned, *command],
             cwd=ROOT,
-            env={**os.environ, **(environment or {})},
+            env={"DARKROOM_DRAIN_LEAD": "0", **os.environ, **(environment or {})},
             stdout=said,
             stderr=said,
             start_new_session=True,

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,8 +78,10 @@ class Asset:
 
 
 class Assets:
-    def __init__(self, settings: Settings, db: Database) -> None:
-        self._db, self._keep = db, settings.keep_assets
+    def __init__(
+        self, settings: Settings, db: Database, fault: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._db, self._keep, self._fault = db, settings.keep_assets, fault
         self._store = _open(settings)
 
     async def put(
@@ -250,12 +252,14 @@ class Assets:
             async with asyncio.timeout(STORE_TIMEOUT):
                 return await work
         except TimeoutError as error:
+            self._fault("storage")
             raise Unavailable(
                 f"The picture store did not answer within {STORE_TIMEOUT:.0f} s.", retry_after=5
             ) from error
         except FileNotFoundError:
             raise
         except obstore.exceptions.BaseError as error:
+            self._fault("storage")
             log.warning("the picture store refuses or cannot be reached: %s", _reason(error))
             raise Unavailable("The picture store does not take part just now.", retry_after=5) from error
 

@@ -1,4 +1,4 @@
-"""docs/operations.md and the table of errors in docs/http.md, made from the declarations: `make docs` rewrites them."""
+"""docs/operations-reference.md and the errors in docs/http.md, made from the declarations: `make docs` writes them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _default(name: str, value: dict[str, Any], required: list[str]) -> str:
 
 def main() -> None:
     (DOCS / "http.md").write_text(http_page())
-    (DOCS / "operations.md").write_text(operations_page())
+    (DOCS / "operations-reference.md").write_text(operations_page())
 
 
 if __name__ == "__main__":

@@ -10,25 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
+from gateway.jobs.job import Depth
+from gateway.levels import Levels
 from gateway.upstream.observe import BreakerState, RetryReason, Track
 from services.operations import OPERATIONS
 
 if TYPE_CHECKING:
-    from gateway.jobs.job import Depth
     from gateway.upstream.status import ServiceStatus
 
 log = logging.getLogger("darkroom.metrics")
@@ -36,6 +34,12 @@ log = logging.getLogger("darkroom.metrics")
 # from a cached cut-out on a GPU to a large picture on a CPU
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 120)
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+# told from the start with a 0, for a counter that first shows with a 1 has not risen for Prometheus
+DEPENDENCIES = ("redis", "database", "storage")
+UPSTREAM_REFUSALS = ("line-full", "no-endpoint", "deadline-exceeded", "draining")
+REFUSALS = ("unauthorized", "forbidden", "rate-limited", "quota-exceeded")
+JOB_OUTCOMES = ("succeeded", "failed", "cancelled", "retried")
+WEBHOOK_OUTCOMES = ("delivered", "refused", "failed", "given-up")
 LAG_INTERVAL = 0.5
 QUEUE_DEADLINE = 2.0
 
@@ -45,6 +49,7 @@ class Metrics:
 
     def __init__(self, version: str = "") -> None:
         self.registry = CollectorRegistry(auto_describe=False)
+        self._children: dict[tuple[Any, ...], Any] = {}
         made: dict[str, Any] = {"namespace": "darkroom", "registry": self.registry}
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -118,11 +123,20 @@ class Metrics:
         info = Gauge("build_info", "Which build this is; always 1.", ["version", "python"], **made)
         info.labels(version or _version(), platform.python_version()).set(1)
 
+        for operation in OPERATIONS:
+            for outcome in JOB_OUTCOMES:
+                self._child(self._jobs, operation, outcome)
+        for reason in REFUSALS:
+            self._child(self._limited, reason)
+        for dependency in DEPENDENCIES:
+            self._child(self._faults, dependency)
+        for outcome in WEBHOOK_OUTCOMES:
+            self._child(self._webhooks, outcome)
+
         self._of_request: dict[tuple[str, str, int], tuple[Counter, Histogram, Counter, Counter]] = {}
-        self._children: dict[tuple[Any, ...], Any] = {}
         self._services: Callable[[], Mapping[str, ServiceStatus]] | None = None
         self._queue: Callable[[], Awaitable[Mapping[str, Depth]]] | None = None
-        self._levels = _Levels()
+        self._levels = Levels()
         self.registry.register(self._levels)
         self._lag_task: asyncio.Task[None] | None = None
 
@@ -134,10 +148,14 @@ class Metrics:
         services: Callable[[], Mapping[str, ServiceStatus]] | None = None,
         queue: Callable[[], Awaitable[Mapping[str, Depth]]] | None = None,
         log_lines_dropped: Callable[[], int] | None = None,
+        leases_lost: Callable[[], int] | None = None,
+        data: Path | None = None,
     ) -> None:
-        """Where a scrape reads the levels: from `Upstream.status` and `JobQueue.depths`."""
+        """Where a scrape reads the levels: from `Upstream.status`, `JobQueue.depths`, the data folder's disk."""
         self._services = services or self._services
         self._levels.dropped = log_lines_dropped or self._levels.dropped
+        self._levels.leases_lost = leases_lost or self._levels.leases_lost
+        self._levels.data = data or self._levels.data
         self._queue = queue or self._queue
 
     async def start(self) -> None:
@@ -159,12 +177,18 @@ class Metrics:
     async def refresh(self) -> None:
         """Read the levels before a scrape; where the store does not answer, its own are left out."""
         self._levels.services = dict(self._services()) if self._services else {}
+        for service in self._levels.services:
+            self._child(self._no_budget, service)
+            for slug in UPSTREAM_REFUSALS:
+                self._child(self._upstream_refused, service, slug)
         if self._queue is None:
             return
         self._levels.queue = {}
         try:
             async with asyncio.timeout(QUEUE_DEADLINE):
-                self._levels.queue = await self._queue()
+                found = await self._queue()
+            # a service that never had a job has none waiting, which an autoscaler wants to read
+            self._levels.queue = {name: Depth(0, 0, 0.0) for name in self._levels.services} | dict(found)
         except Exception:
             self.fault("database")
             log.warning("the queue's depth could not be read for a scrape", exc_info=True)
@@ -263,91 +287,6 @@ class Metrics:
         if found is None:
             found = self._children[key] = metric.labels(*labels)
         return found
-
-
-class _Levels(Collector):
-    """What is not counted but looked at: gauges that exist only while they are scraped."""
-
-    def __init__(self) -> None:
-        self.services: Mapping[str, ServiceStatus] = {}
-        self.dropped: Callable[[], int] | None = None
-        self.queue: Mapping[str, Depth] = {}
-
-    def collect(self) -> Iterator[Metric]:
-        pools = {name: _levels(status) for name, status in self.services.items()}
-        for level, what in _POOL_LEVELS.items():
-            yield _gauge(level, what, pools, level)
-        yield from _track_levels(self.services)
-        queues = {name: asdict(levels) for name, levels in self.queue.items()}
-        yield _gauge("jobs_queued", "Jobs that wait.", queues, "queued")
-        yield _gauge("jobs_running", "Jobs that run.", queues, "running")
-        yield _gauge(
-            "jobs_oldest_seconds", "How long the oldest waiting job waits.", queues, "oldest_seconds"
-        )
-        dropped = CounterMetricFamily("darkroom_log_lines_dropped", "Log lines that a slow stderr cost.")
-        dropped.add_metric([], self.dropped() if self.dropped else 0)
-        yield dropped
-
-
-_POOL_LEVELS = {
-    "upstream_in_flight": "Calls that endpoints work on.",
-    "upstream_waiting": "Calls in a service's waiting line.",
-    "upstream_capacity": "Calls that the endpoints take at once.",
-    "upstream_endpoints": "Endpoints that are known.",
-    "upstream_breakers_open": "Endpoints whose breaker is not closed.",
-    "upstream_ready": "1 where a call would find an endpoint.",
-}
-
-
-def _levels(status: ServiceStatus) -> dict[str, float]:
-    return {
-        "upstream_in_flight": status.in_flight,
-        "upstream_waiting": status.waiting,
-        "upstream_capacity": status.capacity,
-        "upstream_endpoints": len(status.endpoints),
-        "upstream_breakers_open": sum(endpoint.breaker != "closed" for endpoint in status.endpoints),
-        "upstream_ready": int(status.ready),
-    }
-
-
-_TRACK_LEVELS = {
-    "upstream_track_share": "The share of a service's calls that a track is to get.",
-    "upstream_track_in_flight": "Calls that a track's endpoints work on.",
-    "upstream_track_capacity": "Calls that a track's endpoints take at once.",
-}
-
-
-def _track_levels(services: Mapping[str, ServiceStatus]) -> Iterator[GaugeMetricFamily]:
-    """What a canary and the stable endpoints beside it are told apart by."""
-    families = {
-        level: GaugeMetricFamily(f"darkroom_{level}", what, labels=["service", "track"])
-        for level, what in _TRACK_LEVELS.items()
-    }
-    health = GaugeMetricFamily(
-        "darkroom_upstream_track_endpoints",
-        "Endpoints of a track: up, loading, draining, down, unknown.",
-        labels=["service", "track", "health"],
-    )
-    models = GaugeMetricFamily(
-        "darkroom_upstream_track_model", "1: a track has it loaded.", labels=["service", "track", "model"]
-    )
-    for service, status in services.items():
-        for track in status.tracks:
-            where = [service, track.track]
-            for level, family in families.items():
-                family.add_metric(where, getattr(track, level.removeprefix("upstream_track_")))
-            for state, count in track.health.items():
-                health.add_metric([*where, state], count)
-            for model in track.models:
-                models.add_metric([*where, model], 1)
-    yield from (*families.values(), health, models)
-
-
-def _gauge(name: str, what: str, levels: Mapping[str, Mapping[str, float]], level: str) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"darkroom_{name}", what, labels=["service"])
-    for service, values in levels.items():
-        family.add_metric([service], values[level])
-    return family
 
 
 def _version() -> str:

@@ -34,6 +34,7 @@ class JobQueue:
         self._db, self._settings = database, settings
         self._wake: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._cancel_asked = asyncio.Event()
+        self.leases_lost = 0  # that this process has found run out
 
     # ── from the doors ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -297,6 +298,7 @@ class JobQueue:
                 ).all():
                     job = line.to_job(row)
                     changed.append(await line.put_back(conn, job, clock, True, _fell_silent(job), 0.0))
+                    self.leases_lost += 1
                 for row in (await conn.execute(select(*line.COLUMNS).where(over, here).limit(_BATCH))).all():
                     job = line.to_job(row)
                     await conn.execute(update(jobs).where(jobs.c.id == job.id).values(not_before=None))

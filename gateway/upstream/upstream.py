@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 
 from gateway.settings import Settings
 from gateway.upstream.carrier import Carrier
@@ -22,6 +23,7 @@ log = logging.getLogger("darkroom.upstream")
 
 CONNECTIONS = 4096  # to one service; capacity keeps the number in use far below
 _FIRST_LOOK = 2.0
+_NOBODY = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 _RESOLVE_PATIENCE = 5.0
 
 
@@ -116,12 +118,27 @@ class Upstream:
         return checker.looked
 
     async def _follow(self, pool: Pool, origin: Origin, first: asyncio.Event) -> None:
-        """Resolves a name again and again. While it cannot be resolved, what was known of it stays."""
+        """Resolves a name again and again. While it cannot be resolved, what was known of it stays; where it has no
+        address, what is down goes."""
         known: dict[str, Endpoint] = {}
         while True:
             try:
                 async with asyncio.timeout(_RESOLVE_PATIENCE):
                     hosts = await self._resolve(origin.host, origin.port)
+            except socket.gaierror as error:
+                # the name is known to have no address (EAI_NONAME, EAI_NODATA): its service was scaled to zero; else
+                # nobody could be asked
+                gone = error.errno in _NOBODY
+                log.log(
+                    logging.DEBUG if gone else logging.WARNING,
+                    "%s: the name %s cannot be resolved: %s",
+                    pool.service,
+                    origin.host,
+                    error.strerror or error,
+                )
+                if gone:
+                    alive = {address for address, e in known.items() if e.health != "down" or e.in_flight}
+                    await self._update(pool, origin, known, alive)
             except OSError as error:  # TimeoutError is one
                 log.warning(
                     "%s: the name %s cannot be resolved: %s", pool.service, origin.host, error or "no answer"

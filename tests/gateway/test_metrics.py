@@ -101,6 +101,30 @@ async def test_tracks_are_levels_with_their_health_and_their_models() -> None:
     assert await value(metrics, "upstream_track_model", model="new", **track) == 1
 
 
+async def test_what_is_rare_is_told_from_the_start_with_a_nought(tmp_path: Path) -> None:
+    """A counter that first shows with 1 has not risen, as Prometheus sees it, and nobody would be called."""
+    metrics = Metrics()
+    metrics.watch(leases_lost=lambda: 2, data=tmp_path)
+    for dependency in ("redis", "database", "storage"):
+        assert await value(metrics, "dependency_errors_total", dependency=dependency) == 0
+    assert await value(metrics, "webhook_deliveries_total", outcome="given-up") == 0
+    assert await value(metrics, "jobs_total", operation="cleanup", outcome="failed") == 0
+    assert await value(metrics, "job_leases_lost_total") == 2
+    free, size = await value(metrics, "data_free_bytes"), await value(metrics, "data_bytes")
+    assert free is not None
+    assert size is not None
+    assert 0 < free < size
+
+
+async def test_a_service_that_never_had_a_job_has_none_waiting() -> None:
+    async def queue() -> dict[str, Depth]:
+        return {}
+
+    metrics = Metrics()
+    metrics.watch(services=lambda: {"rmbg": ServiceStatus("rmbg", True, None, 0, 0, 8)}, queue=queue)
+    assert await value(metrics, "jobs_queued", service="rmbg") == 0
+
+
 async def test_levels_are_read_when_they_are_scraped() -> None:
     endpoint = EndpointStatus("http://127.0.0.1:1", "up", None, 3, 4, 1.0, "open", "1")
     status = {"cleanup": ServiceStatus("cleanup", True, None, 7, 3, 4, [endpoint])}

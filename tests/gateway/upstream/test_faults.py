@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections import Counter
 
 import aiohttp
@@ -256,6 +257,29 @@ async def test_names_are_resolved_again_and_endpoints_that_vanish_finish_their_w
     await asyncio.sleep(0.3)
     assert len(pool.status().endpoints) == 1
     assert new.seen.calls == 0
+
+
+async def test_a_service_that_is_scaled_to_zero_has_no_endpoint_and_comes_back(stub, upstream, run, until):
+    service = await stub()
+    known = {"here": ["127.0.0.1"]}
+
+    async def resolve(name: str, port: int) -> list[str]:
+        if not known[name]:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known[name]
+
+    pool = (await upstream({"caption": [f"dns+http://here:{service.port}"]}, resolve=resolve)).pool("caption")
+    known["here"] = []
+    await asyncio.sleep(0.3)
+    assert len(pool.endpoints) == 1  # it answers still: a name that is wrong for a moment takes nothing away
+    await service.stop()
+    await until(lambda: not pool.endpoints)
+    waiting = asyncio.create_task(run(pool))
+    await asyncio.sleep(0.1)
+    assert pool.status().waiting == 1  # which is what wakes the service
+    await service.start(service.port)
+    known["here"] = ["127.0.0.1"]
+    assert (await waiting)[0][-1].kind == "done"
 
 
 async def test_an_endpoint_that_dies_in_the_middle_breaks_only_its_own_calls(stub, upstream, run, until):
