@@ -14,10 +14,10 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TO
 BENCHES := $(filter-out __init__ load processes stub,$(basename $(notdir $(wildcard bench/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check fix schemas docs bench clean
+.PHONY: help up test test-all check fix schemas docs chart chart-audit bench clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 up: $(VENV)/.embedded ## Install what is needed, start the gateway and every service; Ctrl-C stops them
 	@exec $(BIN)/darkroom up $(ONLY)
@@ -46,6 +46,14 @@ schemas: $(VENV)/.embedded ## Write what follows from the operations: services/s
 docs: $(VENV)/.embedded ## Write the pages of docs/ that are made from the code
 	@$(BIN)/python -m gateway.settings_table
 	@$(BIN)/python -m gateway.doc_pages
+
+chart: $(VENV)/.dev ## Write what follows from the chart: its schema, its table of values, k8s/
+	@$(BIN)/python -m helm.write
+	@$(BIN)/python -m helm.kustomize
+
+chart-audit: $(VENV)/.dev ## Have Checkov, in an environment of its own, look at what the chart renders
+	@test -x $(VENV)/audit/bin/checkov || { $(BIN)/python -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet 'checkov>=3.2,<4'; }
+	@$(BIN)/python -m helm.audit $(VENV)/audit/bin/checkov
 
 bench: $(VENV)/.bench ## Measure every figure that this project claims
 	@set -e; for name in $(BENCHES); do echo "── bench.$$name"; $(BIN)/python -m bench.$$name; done

@@ -1,7 +1,8 @@
 """A stub service: speaks the gateway's protocol to services and does no work. Benchmarks and tests share it.
 
     python -m bench.stub --port 3001                      answers small JSON
-    python -m bench.stub --port 3001 --pictures 4000000   answers one picture of that size
+    python -m bench.stub --port 3001 --pictures 4000000   answers one picture of that size, which no reader would know
+    python -m bench.stub --port 3001 --file photo.png     answers that picture
     python -m bench.stub --port 3001 --delay 0.2          works that long
     python -m bench.stub --port 3001 --hang all           accepts connections and never answers
 
@@ -16,6 +17,7 @@ import contextlib
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, cast
 
 import orjson
@@ -33,6 +35,7 @@ class Behaviour:
 
     service: str = "stub"
     pictures: int = 0  # bytes of the one picture it answers; 0: it answers data
+    picture: bytes = b""  # or the picture itself
     delay: float = 0.0
     capacity: int = 4096
     ready: bool = True
@@ -223,7 +226,12 @@ class _Connection(asyncio.Protocol):
         elif behaviour.fail == "early":
             self.abort()
         elif not (
-            behaviour.pictures or behaviour.delay or behaviour.fail or behaviour.hang or behaviour.steps
+            behaviour.pictures
+            or behaviour.picture
+            or behaviour.delay
+            or behaviour.fail
+            or behaviour.hang
+            or behaviour.steps
         ):
             self._write([_SMALL])
             seen.finished += 1
@@ -254,8 +262,8 @@ class _Connection(asyncio.Protocol):
             }
             self._write(_chunk(encode("error", problem=problem)))
         else:
-            if behaviour.pictures:
-                await self._picture(behaviour.pictures)
+            if behaviour.pictures or behaviour.picture:
+                await self._picture(behaviour.picture, behaviour.pictures)
             self._write(_chunk(list(_DONE)))
         self._write([b"0\r\n\r\n"])
         seen.finished += 1
@@ -263,17 +271,19 @@ class _Connection(asyncio.Protocol):
     def _ended(self, _: object) -> None:
         self.stub.seen.in_flight -= 1
 
-    async def _picture(self, size: int) -> None:
+    async def _picture(self, data: bytes, size: int) -> None:
+        size = len(data) or size
         header, *_ = encode(
             "result", bytes(1), index=0, role="picture", media_type="image/png", width=64, height=64, seed=1
         )
         head = bytearray(header)
         head[4:8] = size.to_bytes(4, "big")
         self._write(_chunk([bytes(head)]))
-        piece = bytes(PIECE)
+        whole, nothing = memoryview(data), bytes(PIECE)
         for at in range(0, size, PIECE):
             await self.writable.wait()
-            self._write(_chunk([memoryview(piece)[: min(PIECE, size - at)]]))
+            piece = whole[at : at + PIECE] if data else memoryview(nothing)[: min(PIECE, size - at)]
+            self._write(_chunk([piece]))
 
     def _json(self, status: int, document: object, media_type: str = "application/problem+json") -> None:
         body = orjson.dumps(document)
@@ -303,12 +313,14 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--service", default="stub")
     parser.add_argument("--pictures", type=int, default=0, help="bytes of the picture that is answered")
+    parser.add_argument("--file", type=Path, help="the picture that is answered")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds of work")
     parser.add_argument("--capacity", type=int, default=4096)
     parser.add_argument("--refuse", type=int, default=0, help="a status to answer instead")
     parser.add_argument("--hang", choices=["", "all", "run", "middle"], default="")
     given = vars(parser.parse_args())
-    port, host = given.pop("port"), given.pop("host")
+    port, host, file = given.pop("port"), given.pop("host"), given.pop("file")
+    given["picture"] = file.read_bytes() if file else b""
     with contextlib.suppress(ImportError):
         import uvloop
 

@@ -42,6 +42,7 @@ from gateway.jobs.webhooks import Webhooks
 from gateway.keys import Keys, check_exposure
 from gateway.limits import Limits
 from gateway.metrics import Metrics
+from gateway.room import Room
 from gateway.scrape import MetricsEndpoint, MetricsServer
 from gateway.settings import Settings
 from gateway.signing import Signer
@@ -91,13 +92,15 @@ class Gateway:
         self._scraped = None if private else MetricsServer(metrics, settings.host, settings.metrics_port)
         self._grpc: GrpcServers | None = None
         self._ending: asyncio.Task[None] | None = None
+        room = Room()
         self._reader = Reader(
             uploads,
             max_body=settings.max_body,
             max_file=settings.max_picture_bytes,
             max_weights=settings.max_lora_bytes,
+            room=room,
         )
-        self._intake = Intake(settings, self.state.assets, uploads)
+        self._intake = Intake(settings, self.state.assets, uploads, room)
         self._desk = Desk(self.state, self._reader, self._intake, uploads)
 
     def app(self) -> Any:

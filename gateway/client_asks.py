@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from services.operations import OPERATIONS, Operation
+from services.pictures import Mask, Picture, Weights
 
 ASKS = Path(__file__).parent / "client" / "asks.py"
 PICTURES = ("picture", "mask", "weights")
 WIDTH, LONG = 110, 70  # characters of a line, and of the options that it may have
+GENERAL = {
+    Picture.describes: "A picture.",
+    Mask.describes: "A mask: a picture whose luminance counts, white is where the work happens.",
+    Weights.describes: "A safetensors file.",
+}
 HEAD = '''"""Every operation with its parameters, for editors and type checkers: written by `make schemas`.
 
 What is left out, or None, is as the operation declares it.
@@ -85,6 +91,7 @@ def _told(name: str, schema: dict[str, Any]) -> str:
     default = value.get("default")
     tail = "" if default in (None, "", [], {}) else f" Default: {default}."
     words = str(value.get("description", "")).strip() or _type(value)
+    words = GENERAL.get(words, words)  # forms and JSON need not concern whoever has Python's own things
     return (words if words.endswith((".", "?")) else f"{words}.") + tail
 
 

@@ -22,7 +22,8 @@ from multipart import (
     parse_options_header,
 )
 
-from gateway.blobs import Blob, MemoryBlob, Spool
+from gateway.blobs import Blob, FileBlob, MemoryBlob, Spool
+from gateway.room import Room
 from services.errors import BadInput, Malformed, TooLarge, UnsupportedMedia
 from services.uploads import looks_like_weights
 
@@ -51,8 +52,10 @@ class Form:
 class Reader:
     """Reads bodies within limits; `folder` is where large parts are kept meanwhile."""
 
-    def __init__(self, folder: Path, *, max_body: int, max_file: int, max_weights: int = 0) -> None:
-        self._folder, self._max_body = folder, max_body
+    def __init__(
+        self, folder: Path, *, max_body: int, max_file: int, max_weights: int = 0, room: Room | None = None
+    ) -> None:
+        self._folder, self._max_body, self._room = folder, max_body, room or Room()
         self._max_file, self._max_weights = max_file, max_weights
         self._large = asyncio.Semaphore(_LARGE_JSON_AT_ONCE)
 
@@ -82,24 +85,30 @@ class Reader:
             raise
 
     async def _json(self, pieces: Pieces) -> dict[str, Any]:
-        spool = Spool(self._folder, INLINE_JSON)
+        spool: Spool | None = None
+        held: list[bytes] = []  # the beginning, as much of it as there is room for
+        size = taken = 0
         try:
             async for piece in pieces:
-                await spool.write(piece)
-                if spool.size > self._max_body:
+                size += len(piece)
+                if size > self._max_body:
                     raise TooLarge(f"A request may have {self._max_body} bytes at most.")
+                if spool is None and self._room.take(len(piece)):
+                    taken += len(piece)
+                    held.append(piece)
+                else:
+                    spool = spool or Spool(self._folder)
+                    await spool.write(piece)
                 del piece
-            blob = await spool.finish()
-        except BaseException:
-            spool.discard()
-            raise
-        if isinstance(blob, MemoryBlob):
-            return _object(blob.data)
-        async with self._large:
-            try:
-                return await asyncio.to_thread(lambda: _object(blob.path.read_bytes()))
-            finally:
-                blob.discard()
+            rest = None if spool is None else await spool.finish()
+            if rest is None and size <= INLINE_JSON:
+                return _object(b"".join(held))
+            async with self._large:
+                return await asyncio.to_thread(_read, held, rest)
+        finally:
+            self._room.give(taken)
+            if spool is not None:
+                spool.discard()
 
     async def _multipart(self, boundary: str, pieces: Pieces) -> Form:
         limit = Limit(self._max_file, self._max_weights)
@@ -133,6 +142,19 @@ class Reader:
             raise
 
 
+def _read(held: list[bytes], rest: MemoryBlob | FileBlob | None) -> dict[str, Any]:
+    """What came, from memory and from disk."""
+    match rest:
+        case FileBlob():
+            held.append(rest.path.read_bytes())
+            rest.discard()
+        case MemoryBlob():
+            held.append(rest.data)
+    data = b"".join(held)
+    held.clear()
+    return _object(data)
+
+
 def _object(data: bytes) -> dict[str, Any]:
     try:
         value = parse_json(data)
@@ -146,8 +168,9 @@ def _object(data: bytes) -> dict[str, Any]:
 def parse_json(text: bytes | str, path: str = "") -> Any:
     """`orjson.loads`, and no null characters in what it gives: PostgreSQL keeps none, and no parameter needs one."""
     value = orjson.loads(text)
+    sign: Any = b"\\" if isinstance(text, bytes) else "\\"
     mark: Any = b"\\u0000" if isinstance(text, bytes) else "\\u0000"
-    if mark in text:
+    if sign in text and mark in text:  # looking for one sign is thirty times as quick, and base64 has none
         no_nulls(value, path)
     return value
 

@@ -8,7 +8,6 @@ Only the head of a picture is read here, to refuse what is no picture or too lar
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 import difflib
 import io
@@ -29,6 +28,7 @@ from gateway.callers import Caller
 from gateway.forms import Form, parse_json
 from gateway.netguard import fetch_picture
 from gateway.problems import from_validation
+from gateway.room import HeldBlob, Room
 from gateway.settings import Settings
 from services.errors import BadInput, BadPicture, DarkroomError, TooLarge
 from services.operations import Operation, Seeded
@@ -54,8 +54,9 @@ def draw_seed(ask: Operation) -> None:
 
 
 class Intake:
-    def __init__(self, settings: Settings, assets: Assets, folder: Path) -> None:
+    def __init__(self, settings: Settings, assets: Assets, folder: Path, room: Room | None = None) -> None:
         self._settings, self._assets, self._folder = settings, assets, folder
+        self._room = room or Room()
 
     async def receive(
         self, operation: type[Operation], form: Form, caller: Caller, **given: Any
@@ -106,7 +107,9 @@ class Intake:
         picture.ref = ""  # megabytes of text need not live as long as the call
         if len(text) <= _INLINE_BASE64:
             return MemoryBlob(_unbase64(text, path))
-        return await self._spooled(await asyncio.to_thread(_unbase64, text, path))
+        data = await asyncio.to_thread(_unbase64, text, path)
+        del text
+        return HeldBlob(data, self._room) if self._room.take(len(data)) else await self._spooled(data)
 
     async def _spooled(self, data: bytes) -> Blob:
         spool = Spool(self._folder)
@@ -280,7 +283,9 @@ _MAGIC = {
 
 def _unbase64(text: str, path: str) -> bytes:
     try:
-        return base64.b64decode(text.translate(_URLSAFE), validate=False) if text else b""
+        if "-" in text or "_" in text:
+            text = text.translate(_URLSAFE)
+        return binascii.a2b_base64(text)
     except (binascii.Error, ValueError) as error:
         raise BadPicture("The picture's base64 cannot be read.", field=path) from error
 

@@ -29,11 +29,11 @@ def address_of(settings: Settings) -> str:
 
 def holder(data: Path) -> dict[str, object] | None:
     """Who holds the data folder now, or None."""
-    import fcntl  # there is none on Windows, from where a gateway elsewhere may be called
-
     path = data / "lock"
     if not path.exists():
         return None
+    import fcntl  # there is none on Windows, but neither is there a lock
+
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

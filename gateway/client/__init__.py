@@ -8,9 +8,9 @@ with Darkroom() as darkroom:
 
 from gateway.client.answers import Asset, Made, Outcome, Result
 from gateway.client.asynchronous import AsyncDarkroom, AsyncJob, AsyncStream
+from gateway.client.calls import Unreachable
 from gateway.client.events import ServerEvent
 from gateway.client.params import PictureLike
-from gateway.client.steps import Unreachable
 from gateway.client.sync import Darkroom, Job, Stream
 from services.errors import DarkroomError
 

@@ -124,7 +124,7 @@ def image_to_image(
 ) -> Ask:
     """Make a picture anew, led by words and by the picture itself.
 
-    image: A picture: `part:NAME`, `asset:ID`, a data URI, base64, or an http(s) address.
+    image: A picture.
     prompt: What is to be seen.
     model: The model by its name; `auto` takes the best that is loaded. Default: auto.
     format: The picture's file format; png unless Accept says otherwise.
@@ -187,7 +187,7 @@ def inpaint(
 ) -> Ask:
     """Paint anew what the mask covers, as the words say.
 
-    image: A picture: `part:NAME`, `asset:ID`, a data URI, base64, or an http(s) address.
+    image: A picture.
     mask: White where the picture is to be painted anew.
     prompt: What is to be seen.
     model: The model by its name; `auto` takes the best that is loaded. Default: auto.
@@ -319,7 +319,7 @@ def remove_background(
 ) -> Ask:
     """Cut the subject out of its background.
 
-    image: A picture: `part:NAME`, `asset:ID`, a data URI, base64, or an http(s) address.
+    image: A picture.
     model: auto, grabcut, micro-matte, birefnet, isnet, u2net ...; rmbg-1.4 and rmbg-2.0 are not for
         commercial use, so that auto never takes them. Default: auto.
     format: The picture's file format; png unless Accept says otherwise.
@@ -347,7 +347,7 @@ def cleanup(
 ) -> Ask:
     """Erase what the mask covers and fill it from its surroundings.
 
-    image: A picture: `part:NAME`, `asset:ID`, a data URI, base64, or an http(s) address.
+    image: A picture.
     mask: White where the picture is to be erased.
     model: The model by its name; `auto` takes the best that is loaded. Default: auto.
     format: The picture's file format; png unless Accept says otherwise.
@@ -373,7 +373,7 @@ def caption(
 ) -> Ask:
     """Say what a picture shows.
 
-    image: A picture: `part:NAME`, `asset:ID`, a data URI, base64, or an http(s) address.
+    image: A picture.
     model: The model by its name; `auto` takes the best that is loaded. Default: auto.
     mode: How the prompt is composed, as CLIP interrogator's users know it; caption is the sentence alone.
         Default: fast.
@@ -454,7 +454,7 @@ def sketch_to_image(
 ) -> Ask:
     """Colour a sketch.
 
-    image: A picture: `part:NAME`, `asset:ID`, a data URI, base64, or an http(s) address.
+    image: A picture.
     model: The model by its name; `auto` takes the best that is loaded. Default: auto.
     format: The picture's file format; png unless Accept says otherwise.
     quality: For jpeg and webp; webp at 100 is lossless. Default: 90.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any
 
@@ -15,10 +15,10 @@ from gateway.client import steps
 from gateway.client.answers import Asset, Outcome, Result
 from gateway.client.asks import AsyncOperations
 from gateway.client.batch import async_batch
+from gateway.client.calls import Unreachable, call
 from gateway.client.driving import AsyncDriver
 from gateway.client.events import EventReader, ServerEvent
 from gateway.client.limits import Limits
-from gateway.client.steps import Unreachable
 from gateway.client.wire import options
 from services.errors import DarkroomError
 
@@ -171,7 +171,7 @@ class AsyncStream:
     async def _read(self, operation: str, params: dict[str, Any]) -> AsyncGenerator[ServerEvent]:
         request = await asyncio.to_thread(steps.asking, operation, params, accept=steps.EVENTS)
         reader = EventReader()
-        reply = await self._driver.drive(steps.call(request), self._clock)
+        reply = await self._driver.drive(call(request), self._clock)
         async with aclosing(self._driver.pieces(reply, self._clock)) as pieces:
             async for data in pieces:
                 for event in reader.feed(data):
@@ -209,7 +209,8 @@ class AsyncJob:
             endless = self._driver.limits.begin(None)
             result = await self._driver.drive(steps.wait_for(self.id, timeout), endless)
         except DarkroomError:
-            await self.refresh()
+            with suppress(DarkroomError):  # what was raised first says more
+                await self.refresh()
             raise
         self.document = result.document
         return result

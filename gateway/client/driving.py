@@ -11,9 +11,9 @@ from typing import TypeVar
 import httpx
 
 from gateway.client import steps
+from gateway.client.calls import GiveUp, Pause, Reply, Request, Steps, Unreachable
 from gateway.client.events import ServerEvent
 from gateway.client.limits import Clock, Limits
-from gateway.client.steps import GiveUp, Pause, Reply, Request, Steps, Unreachable
 from gateway.client.wire import arguments, translated
 from services.errors import DeadlineExceeded
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from services.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    from gateway.client.steps import Pause
+    from gateway.client.calls import Pause
 
 
 @dataclass(frozen=True, slots=True)

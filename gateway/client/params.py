@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -37,7 +38,7 @@ class Parameters:
 
     def form(self) -> dict[str, str]:
         """As text, as a multipart form has it."""
-        return {name: _text(value) for name, value in self.fields.items()}
+        return {name: _text(value, name) for name, value in self.fields.items()}
 
 
 def gather(operation: str, given: dict[str, Any]) -> Parameters:
@@ -79,11 +80,20 @@ def _value(value: Any, path: str, wants: str, parts: dict[str, Part]) -> Any:
         return [_value(item, f"{path}.{at}", "text", parts) for at, item in enumerate(value)]
     if isinstance(value, Asset):
         return f"asset:{value.id}"
-    if isinstance(value, float) and not math.isfinite(value):
-        raise BadInput(f"{path}: must be a number, not {value}.", field=path)  # JSON has no word for it
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, Integral):  # NumPy's too
+        return int(value)
+    if isinstance(value, Real):
+        if not math.isfinite(value):
+            raise BadInput(f"{path}: must be a number, not {value}.", field=path)  # JSON has no word for it
+        return float(value)
     if isinstance(value, str):
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise BadInput(f"{path}: is no text: {error.reason}.", field=path) from error
         is_path = wants == "path" or (wants == "maybe" and Path(value).is_file())
         if not is_path or value.startswith(REFERENCES):
             return value
@@ -123,12 +133,16 @@ def read_picture(value: Any, name: str) -> Part | None:
         return Path(str(getattr(value, "name", name))).name, content
     if hasattr(value, "save") and hasattr(value, "mode"):  # a Pillow image, without importing Pillow to ask
         held = io.BytesIO()
-        value.save(held, "PNG")
+        writable = value.mode in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")  # in a PNG
+        (value if writable else value.convert("RGB")).save(held, "PNG")
         return f"{name}.png", held.getvalue()
     return None
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, name: str) -> str:
     if isinstance(value, str):
         return value
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as error:
+        raise BadInput(f"{name}: cannot be written as JSON: {error}.", field=name) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -13,10 +14,10 @@ from gateway.client import steps
 from gateway.client.answers import Asset, Outcome, Result
 from gateway.client.asks import Operations
 from gateway.client.batch import batch
+from gateway.client.calls import Request, Unreachable, call
 from gateway.client.driving import Driver
 from gateway.client.events import EventReader, ServerEvent
 from gateway.client.limits import Limits
-from gateway.client.steps import Unreachable
 from gateway.client.wire import options
 from services.errors import DarkroomError
 
@@ -126,7 +127,7 @@ class Darkroom(Operations):
 class Stream:
     """A call's events, to be read once; closed before its end, it ends the work."""
 
-    def __init__(self, driver: Driver, request: steps.Request) -> None:
+    def __init__(self, driver: Driver, request: Request) -> None:
         self._driver, self._clock = driver, driver.limits.begin(driver.limits.timeout)
         self._document: dict[str, Any] | None = None
         self._events = self._read(request)
@@ -155,9 +156,9 @@ class Stream:
             )
         return self._driver.drive(steps.result_of(self._document), self._clock)
 
-    def _read(self, request: steps.Request) -> Generator[ServerEvent]:
+    def _read(self, request: Request) -> Generator[ServerEvent]:
         reader = EventReader()
-        reply = self._driver.drive(steps.call(request), self._clock)
+        reply = self._driver.drive(call(request), self._clock)
         for data in self._driver.pieces(reply, self._clock):
             for event in reader.feed(data):
                 self._document = steps.ended(event)
@@ -194,7 +195,8 @@ class Job:
             endless = self._driver.limits.begin(None)
             result = self._driver.drive(steps.wait_for(self.id, timeout), endless)
         except DarkroomError:
-            self.refresh()
+            with suppress(DarkroomError):  # what was raised first says more
+                self.refresh()
             raise
         self.document = result.document
         return result

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from gateway.client.steps import Request, Unreachable, Unsent
+from gateway.client.calls import Request, Unreachable, Unsent
 from services.errors import BadInput, DeadlineExceeded
 
 CONNECT_TIMEOUT = 5.0
@@ -19,6 +19,12 @@ IDLE_TIMEOUT = 30.0  # a stream of events is never silent for so long while it l
 def options(url: str | None, key: str | None) -> dict[str, Any]:
     """What both of httpx's clients are made with."""
     secret = key or os.environ.get("DARKROOM_KEY")
+    if secret and not (secret.isascii() and secret.isprintable()):
+        raise BadInput(
+            "The key has characters that no key has, such as an end of line.",
+            field="key",
+            help="Give it as `darkroom keys create` printed it.",
+        )
     return {
         "base_url": address(url),
         "headers": {"authorization": f"Bearer {secret}"} if secret else {},
@@ -34,6 +40,10 @@ def address(url: str | None) -> str:
         raise BadInput(
             f"The address {found!r} must start with http:// or https://.", help="As http://127.0.0.1:8080."
         )
+    try:
+        httpx.URL(found)
+    except httpx.InvalidURL as error:
+        raise BadInput(f"{found!r} is no address: {error}.", help="As http://127.0.0.1:8080.") from error
     return found
 
 
@@ -85,5 +95,3 @@ def translated(where: str) -> Iterator[None]:
             f"The connection to {where} broke: {error or type(error).__name__}.",
             help="Ask again; if it stays, look whether the gateway or a proxy before it ends connections.",
         ) from error
-    except httpx.InvalidURL as error:
-        raise Unreachable(f"{where!r} is no address: {error}.") from error

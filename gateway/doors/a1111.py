@@ -22,6 +22,7 @@ from gateway.doors.a1111_mask import decoded
 from gateway.doors.a1111_options import Options
 from gateway.doors.a1111_work import Works
 from gateway.doors.dialect import BASIC, Dialect
+from gateway.doors.splice import Coded, Spliced
 from services.errors import BadInput, DarkroomError, NotFound, UnknownModel
 from services.operations import Caption, Control, Diffusion, Preprocess, RemoveBackground
 from services.settings import Limits
@@ -97,7 +98,7 @@ class A1111(Dialect):
                 async for event, body in events:
                     work.tell(event, body)
         assert ask is None or isinstance(ask, Diffusion)
-        return _json(await asyncio.to_thread(a1111_told.answer, drawing, ask, work))
+        return Spliced(await asyncio.to_thread(a1111_told.answer, drawing, ask, work), _NO_STORE)
 
     async def _maps(self, drawing: Drawing, guest: Guest) -> list[bytes]:
         """What the controls follow, which the original shows behind the pictures."""
@@ -140,7 +141,7 @@ class A1111(Dialect):
                 if kind == "openpose":
                     poses.append(a1111_units.pose((outcome.data or {}).get("keypoints") or {}))
         told = {"info": "Success"} | ({"poses": poses} if poses else {})
-        return _json(await asyncio.to_thread(a1111_told.several, maps, told))
+        return Spliced({"images": [Coded(data) for data in maps], **told}, _NO_STORE)
 
     async def rembg(self, request: Request) -> Response:
         asked = await self._asked(request)
@@ -156,7 +157,7 @@ class A1111(Dialect):
         }
         with named({"image": "input_image", "model": "model"}):
             outcome = await self.desk.run(RemoveBackground, fields, Guest.of(request))
-        return _json(await asyncio.to_thread(a1111_told.single, outcome.picture.data))
+        return Spliced({"image": Coded(outcome.picture.data)}, _NO_STORE)
 
     # ── words ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -202,7 +203,3 @@ class A1111(Dialect):
             "body": error.field or "",
             "errors": error.what_to_do,
         }
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json", headers=_NO_STORE)

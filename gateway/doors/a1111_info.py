@@ -52,7 +52,9 @@ def fields(text: str) -> dict[str, str | int]:
 
 
 def _comment(image: Image.Image) -> str:
-    """EXIF's UserComment, where a file other than PNG has it."""
+    """EXIF's UserComment, where a file other than PNG has it; of a PNG, looking for one would decode all of it."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return ""
     comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
     if not isinstance(comment, bytes):
         return _plain(str(comment))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from gateway.desk import Made
 from gateway.doors import a1111_info
 from gateway.doors.a1111_ask import Drawing
 from gateway.doors.a1111_work import Work
+from gateway.doors.splice import Coded
 from services import images
 from services.operations import Diffusion
 from services.samplers import SPELLINGS
@@ -51,8 +51,8 @@ PARAMETERS: dict[str, Any] = {
 }
 
 
-def answer(drawing: Drawing, ask: Diffusion | None, work: Work) -> bytes:
-    """Encodes megabytes: call it in a thread."""
+def answer(drawing: Drawing, ask: Diffusion | None, work: Work) -> dict[str, Any]:
+    """The document; where a preview is enlarged it takes its time: call it in a thread."""
     pictures = [one for one in work.pictures if one.role == "picture"]
     maps = [one.data for one in work.pictures if one.role == "map"] + drawing.maps
     texts = ["" if one.withheld else a1111_info.read(one.data).text for one in pictures]
@@ -62,17 +62,8 @@ def answer(drawing: Drawing, ask: Diffusion | None, work: Work) -> bytes:
         texts.append("")
     parameters = {name: _shallow(drawing.asked.get(name, usual)) for name, usual in PARAMETERS.items()}
     sent = (*shown, *maps) if drawing.send else ()
-    return several(sent, {"parameters": parameters, "info": _info(drawing, ask, work, pictures, texts)})
-
-
-def several(pictures: Sequence[bytes], rest: dict[str, Any]) -> bytes:
-    """Pictures and what is said of them. Base64 needs no escapes, so that megabytes are not looked through for any."""
-    coded = b",".join(b'"%b"' % base64.b64encode(data) for data in pictures)
-    return b"".join([b'{"images":[', coded, b"],", orjson.dumps(rest, default=str)[1:]])
-
-
-def single(picture: bytes) -> bytes:
-    return b'{"image":"%b"}' % base64.b64encode(picture)
+    images = [Coded(data) for data in sent]
+    return {"images": images, "parameters": parameters, "info": _info(drawing, ask, work, pictures, texts)}
 
 
 def _enlarged(preview: bytes, drawing: Drawing) -> bytes:

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from gateway.blobs import Spool
 from gateway.desk import Guest, Outcome, sentence
+from gateway.doors import splice
 from gateway.doors.catalogue import unavailable
 from gateway.doors.dialect import Dialect
 from gateway.doors.oip_tensors import (
@@ -37,6 +38,7 @@ from gateway.doors.oip_tensors import (
     seconds_of,
     unpacked,
 )
+from gateway.doors.splice import Spliced
 from gateway.doors.watch import ClientGone
 from gateway.forms import Limit, Reader, parse_json
 from services.errors import BadInput, DarkroomError, Malformed, TooLarge, TooSlow, UnsupportedMedia
@@ -133,7 +135,7 @@ class OpenInference(Dialect):
         }
         if (own := asked.get("id")) is not None:
             head["id"] = str(own)[:128]
-        return await _answer(head, outputs(outcome, list(wanted)), binary, whole, outcome)
+        return _answer(head, outputs(outcome, list(wanted)), binary, whole, outcome)
 
     async def _taken(self, request: Request, taking: Taking) -> dict[str, Any]:
         """The request's JSON; its tensors are read into `taking`."""
@@ -257,7 +259,7 @@ def _wanted(asked: dict[str, Any], operation: Any) -> dict[str, dict[str, Any]]:
     return wanted
 
 
-async def _answer(
+def _answer(
     head: dict[str, Any], made: list[Output], binary: dict[str, bool], whole: bool, outcome: Outcome
 ) -> Response:
     told: list[dict[str, Any]] = []
@@ -269,15 +271,15 @@ async def _answer(
             behind += raw
             about["parameters"] = {"binary_data_size": sum(map(len, raw))}
         else:
-            about["data"] = await asyncio.to_thread(one.data, one.name == "data")
+            about["data"] = one.data(one.name == "data")
             if one.name == "image":
                 about["parameters"] = {"content_type": "base64"}
         if one.name == "image" and outcome.pictures:
             about["parameters"]["media_type"] = outcome.pictures[0].media_type
         told.append(about)
-    document = orjson.dumps({**head, "outputs": told})
     if not behind:
-        return Response(document, media_type="application/json")
+        return Spliced({**head, "outputs": told})
+    document = b"".join(splice.pieces({**head, "outputs": told}))
 
     async def pieces() -> AsyncIterator[bytes]:
         yield document

@@ -6,7 +6,6 @@ switches             BOOL       pictures out: BYTES `image`, INT64 `seed`; an an
 
 from __future__ import annotations
 
-import base64
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import orjson
 
 from gateway.blobs import Blob, Spool
 from gateway.desk import Outcome
+from gateway.doors.splice import Coded
 from gateway.forms import Limit, no_nulls
 from gateway.intake import from_text
 from services.errors import BadInput, Malformed, NotFound
@@ -68,7 +68,7 @@ class Output:
         """Its elements as JSON has them: pictures as base64, else as text."""
         if self.datatype != "BYTES":
             return self.values
-        return [value.decode() if text else base64.b64encode(value).decode() for value in self.values]
+        return [value.decode() if text else Coded(value) for value in self.values]
 
 
 def operation_of(name: str, version: str = "") -> type[Operation]:

@@ -6,24 +6,22 @@ own number of pixels; the answer's `size` says which.
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from gateway.blobs import Blob, MemoryBlob
 from gateway.desk import Guest, Made, Outcome, made, sentence
-from gateway.doors import offered, openai_ask, sizes
+from gateway.doors import offered, openai_ask, sizes, splice
 from gateway.doors.dialect import Dialect
 from gateway.doors.openai_ask import Asked
+from gateway.doors.splice import Coded, Spliced
 from gateway.forms import Form
 from gateway.problems import translate
 from services.errors import (
@@ -141,15 +139,13 @@ class OpenAI(Dialect):
         ]
         data = [await self._datum(one, guest, drawing, outcome) for one in pictures]
         told = openai_ask.about(drawing.asked, pictures[0])
-        return JSONResponse(
-            {
-                "created": int(time.time()),
-                "data": data,
-                **told,
-                "usage": openai_ask.usage(drawing.asked, pictures),
-            },
-            headers={"cache-control": "no-store"},
-        )
+        document = {
+            "created": int(time.time()),
+            "data": data,
+            **told,
+            "usage": openai_ask.usage(drawing.asked, pictures),
+        }
+        return Spliced(document, {"cache-control": "no-store"})
 
     async def _finished(self, picture: Made, guest: Guest, asked: Asked) -> Made:
         """Without its background, where that was asked for."""
@@ -164,7 +160,7 @@ class OpenAI(Dialect):
     async def _datum(self, picture: Made, guest: Guest, drawing: Drawing, outcome: Outcome) -> dict[str, Any]:
         if drawing.asked.links:
             return {"url": drawing.base + await self._link(picture, guest, outcome.ask.name())}
-        return {"b64_json": await _base64(picture.data)}
+        return {"b64_json": Coded(picture.data)}
 
     async def _link(self, picture: Made, guest: Guest, operation: str) -> str:
         state = self.desk.state
@@ -215,20 +211,22 @@ class OpenAI(Dialect):
                 pictures: list[Made] = []
                 async for event, body in _after(first, events):
                     if event.kind == "preview" and partial < asked.partial_images:
-                        fields = {"b64_json": await _base64(body), "partial_image_index": partial}
-                        yield _event(f"{drawing.kind}.partial_image", fields | openai_ask.about(asked, None))
+                        fields = {"b64_json": Coded(body), "partial_image_index": partial}
+                        for text in _event(
+                            f"{drawing.kind}.partial_image", fields | openai_ask.about(asked, None)
+                        ):
+                            yield text
                         partial += 1
                     elif event.kind == "result" and event.get("role", "picture") == "picture":
                         pictures.append(made(event, body))
             for each in pictures:
                 picture = await self._finished(each, guest, asked)
-                fields = {
-                    "b64_json": await _base64(picture.data),
-                    "usage": openai_ask.usage(asked, [picture]),
-                }
-                yield _event(f"{drawing.kind}.completed", fields | openai_ask.about(asked, picture))
+                fields = {"b64_json": Coded(picture.data), "usage": openai_ask.usage(asked, [picture])}
+                for text in _event(f"{drawing.kind}.completed", fields | openai_ask.about(asked, picture)):
+                    yield text
         except Exception as error:  # noqa: BLE001 - the answer has begun: what went wrong is told as an event
-            yield _event("error", self.document(translate(error), guest.request_id))
+            for text in _event("error", self.document(translate(error), guest.request_id)):
+                yield text
 
     # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -265,13 +263,6 @@ def _let_go(form: Form, taken: Mapping[str, Blob]) -> None:
             blob.discard()
 
 
-async def _base64(data: bytes) -> str:
-    """Megabytes are written away from the event loop."""
-    if len(data) < 100_000:
-        return base64.b64encode(data).decode()
-    return (await asyncio.to_thread(base64.b64encode, data)).decode()
-
-
 async def _after(
     first: tuple[Event, bytes], rest: AsyncIterator[tuple[Event, bytes]]
 ) -> AsyncIterator[tuple[Event, bytes]]:
@@ -280,6 +271,8 @@ async def _after(
         yield item
 
 
-def _event(kind: str, fields: dict[str, Any]) -> bytes:
+def _event(kind: str, fields: dict[str, Any]) -> Iterator[bytes]:
     document = {"type": kind, **fields} if kind != "error" else fields
-    return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(document, default=str) + b"\n\n"
+    yield b"event: " + kind.encode() + b"\ndata: "
+    yield from splice.pieces(document)
+    yield b"\n\n"

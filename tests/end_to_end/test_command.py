@@ -1,4 +1,4 @@
-"""The command and the client's documented examples, against the running stack."""
+"""The command, against the running stack."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ import pytest
 from PIL import Image, ImageDraw
 
 DARKROOM = Path(sys.executable).with_name("darkroom")
-EXAMPLES = re.findall(
-    r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / "python.md").read_text(), re.S
-)
 
 
 def draw(path: Path, colour: str = "red") -> Path:
@@ -190,10 +187,3 @@ def test_keys_are_managed_through_the_gateway_where_an_address_is_given(start: A
     assert "app\tuse\t3/s\tlive" in call("keys", "list", key=admin).stdout
     assert call("keys", "revoke", "app", key=admin).returncode == 0
     assert "app\tuse\t3/s\trevoked" in call("keys", "list", key=admin).stdout
-
-
-@pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_the_examples_of_the_python_page_run(stack: Any, here: Path, code: str) -> None:
-    env = os.environ | {"DARKROOM_URL": stack.url}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
-    assert done.returncode == 0, done.stderr

@@ -117,3 +117,14 @@ def test_a_secret_that_is_short_or_damaged_stops_the_start_with_a_sentence(tmp_p
     (tmp_path / "secret").write_bytes(b"")
     with pytest.raises(StartRefused, match="Remove it"):
         Signer.open(settings(tmp_path))
+
+
+def test_a_sessions_name_is_of_its_owner_and_of_every_gateway_with_the_secret() -> None:
+    one, two, other = Signer(b"a" * 32), Signer(b"a" * 32), Signer(b"b" * 32)
+    name = one.session("ann")
+    assert name != one.session("ann")
+    assert two.is_session(name, "ann")
+    assert not two.is_session(name, "bob")
+    assert not other.is_session(name, "ann")
+    for wrong in ("", "-", name[:-1], name + "0", "é", name.replace("-", "")):
+        assert not one.is_session(wrong, "ann")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-
 import orjson
 from mcp_types import (
     Annotations,
@@ -20,6 +17,7 @@ from mcp_types import (
 from gateway.answers import instant
 from gateway.callers import Caller
 from gateway.doors import offered
+from gateway.doors.mcp.late import Late
 from gateway.doors.mcp.results import ASSETS, MODELS, described
 from gateway.state import GatewayState
 from services.errors import NotFound, TooLarge
@@ -64,12 +62,12 @@ class Resources:
         )
         return ListResourceTemplatesResult(resource_templates=[template])
 
-    async def read(self, uri: str, caller: Caller) -> ReadResourceResult:
+    async def read(self, uri: str, caller: Caller) -> tuple[ReadResourceResult, Late | None]:
+        """What it holds; a picture's bytes come late."""
         if uri == MODELS:
             text = orjson.dumps(self._models(), default=str).decode()
-            return ReadResourceResult(
-                contents=[TextResourceContents(uri=uri, mime_type="application/json", text=text)]
-            )
+            models = TextResourceContents(uri=uri, mime_type="application/json", text=text)
+            return ReadResourceResult(contents=[models]), None
         if not uri.startswith(ASSETS):
             raise NotFound(
                 f"There is no resource {uri[:200]!r}.", help=f"Resources are {ASSETS}ID and {MODELS}."
@@ -81,11 +79,9 @@ class Resources:
                 f"The resource has {asset.size} bytes; {most} can be read in one message.",
                 help=f"GET /v1/assets/{asset.id} gives it piece by piece.",
             )
-        data = b"".join([piece async for piece in await self._state.assets.read(asset)])
-        blob = (await asyncio.to_thread(base64.b64encode, data)).decode()
-        return ReadResourceResult(
-            contents=[BlobResourceContents(uri=uri, mime_type=asset.media_type, blob=blob)]
-        )
+        late = Late(asset.size, await self._state.assets.read(asset))
+        picture = BlobResourceContents(uri=uri, mime_type=asset.media_type, blob=late.mark)
+        return ReadResourceResult(contents=[picture]), late
 
     def _models(self) -> dict[str, dict[str, list[dict[str, object]]]]:
         return {

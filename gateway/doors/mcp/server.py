@@ -39,12 +39,14 @@ from mcp_types import (
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, is_version_at_least
 from starlette.requests import Request
+from starlette.types import Message as Asgi
 from starlette.types import Receive, Scope, Send
 
 from gateway import logs
 from gateway.callers import Caller
 from gateway.desk import Desk, Guest
 from gateway.doors.mcp import prompts, tools
+from gateway.doors.mcp.late import Late
 from gateway.doors.mcp.message import Message
 from gateway.doors.mcp.resources import Resources
 from gateway.doors.mcp.results import Results, fault, told
@@ -77,6 +79,7 @@ class Asked:
     caller: Caller
     request_id: str
     base: str  # of links to pictures
+    late: Late | None = None  # what its answer lacks still
 
 
 Context = ServerRequestContext[Any, Any]
@@ -119,9 +122,13 @@ class McpServer:
         )
         headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
         inner = {**scope, "headers": headers, ASKED: asked}
+
+        async def whole(message: Asgi) -> None:
+            await (send(message) if asked.late is None else asked.late.send(message, send))
+
         with Watch(receive):
             async with manager.run():
-                await manager.handle_request(inner, message.receive(), send)
+                await manager.handle_request(inner, message.receive(), whole)
 
     # ── tools ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,8 +174,10 @@ class McpServer:
         return self._resources.templates()
 
     async def _read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        asked = _asked(ctx)
         with _as_protocol_errors(ctx):
-            return await self._resources.read(params.uri, _asked(ctx).caller)
+            result, asked.late = await self._resources.read(params.uri, asked.caller)
+            return result
 
     # ── prompts ──────────────────────────────────────────────────────────────────────────────────────────────
 

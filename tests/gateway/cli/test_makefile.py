@@ -24,7 +24,7 @@ def make(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_make_alone_lists_what_can_be_made() -> None:
     said = make().stdout
-    for target in ("up", "test", "test-all", "check", "fix", "schemas", "docs", "bench", "clean"):
+    for target in ("up", "test", "test-all", "check", "fix", "schemas", "docs", "chart", "bench", "clean"):
         assert re.search(rf"^  make {target} +\w", said, re.MULTILINE)
 
 

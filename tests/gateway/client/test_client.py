@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from gateway.client import Asset, AsyncDarkroom, Darkroom
 from gateway.client import asynchronous as theirs
 from gateway.client import sync as ours
-from gateway.client.steps import Unreachable
+from gateway.client.calls import Unreachable
 from services.errors import (
     BadInput,
     BadUpstream,

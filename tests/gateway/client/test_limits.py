@@ -18,7 +18,7 @@ from PIL import Image
 from starlette.responses import PlainTextResponse, Response
 
 from gateway.client import AsyncDarkroom, Darkroom
-from gateway.client.steps import Unreachable, Unsent
+from gateway.client.calls import Unreachable, Unsent
 from services.errors import BadUpstream, DeadlineExceeded, LineFull, NotFound, Unavailable
 
 

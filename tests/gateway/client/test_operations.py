@@ -14,7 +14,7 @@ from PIL import Image
 
 from gateway.client import AsyncDarkroom, Darkroom, asks
 from gateway.client_asks import ASKS, own, text
-from services.errors import BadInput
+from services.errors import BadInput, NotFound
 
 
 @pytest.fixture
@@ -63,6 +63,52 @@ def test_a_parameter_that_does_not_exist_is_told_before_anything_is_sent(
         darkroom.run("text-to-image", prompt={"a", "cat"})
     assert caught.value.field == "prompt"
     assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("params", "field", "sentence"),
+    [
+        ({"prompt": "\ud800"}, "prompt", "is no text"),
+        ({"prompt": "x", "guidance": float("nan")}, "guidance", "must be a number"),
+        ({"prompt": "x", "seed": 2**70, "reference": b"picture"}, "seed", "cannot be written as JSON"),
+        ({"prompt": "x", "steps": 3j}, "steps", "a complex cannot be sent"),
+    ],
+)
+def test_what_cannot_be_sent_is_told_with_its_field(
+    darkroom: Darkroom, params: dict[str, Any], field: str, sentence: str
+) -> None:
+    with pytest.raises(BadInput, match=sentence) as caught:
+        darkroom.run("text-to-image", **params)
+    assert caught.value.field == field
+
+
+def test_numpys_numbers_are_numbers(darkroom: Darkroom, server: Any) -> None:
+    import numpy as np
+
+    darkroom.text_to_image("x", steps=np.int64(3), guidance=np.float32(1.5))  # type: ignore[arg-type]
+    assert server.asked[0]["form"] == {"prompt": "x", "steps": 3, "guidance": 1.5}
+
+
+def test_a_name_stays_a_name(darkroom: Darkroom, server: Any) -> None:
+    for name in ("caption?x=1", "caption#x"):
+        darkroom.run(name, prompt="x")
+    assert [asked["path"] for asked in server.asked] == ["/v1/caption%3Fx=1", "/v1/caption%23x"]
+    with pytest.raises(NotFound):
+        darkroom.run("../v1/caption", prompt="x")
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "http://256.1.1.1", "http://127.0.0.1:abc", "http://"])
+def test_what_is_no_address_is_told_at_once(url: str) -> None:
+    with pytest.raises(BadInput):
+        Darkroom(url)
+
+
+@pytest.mark.parametrize("key", ["dk_a\n", "ключ"])
+def test_what_can_be_no_key_is_told_at_once(key: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        Darkroom("http://127.0.0.1:9", key)
+    assert caught.value.field == "key"
+    assert key not in str(caught.value)
 
 
 def test_a_type_checker_knows_every_method(tmp_path: Path) -> None:
