@@ -14,10 +14,12 @@ import itertools
 import json
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -27,12 +29,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
 ROUNDS = [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(400)])]
 LEAD = {"drain_lead": "1.5"}
 # a look falls well within the lead, as with the defaults of 1 s and 5 s
 SETTINGS = {**LEAD, "health_interval": "0.3", "job_attempts": "1"}
 ADMIN = "dk_rollout-admin-key-0123456789abcdef012"
 Ask = Callable[[int], dict[str, Any]]
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def picture(colour: str = "red") -> str:
@@ -157,18 +166,20 @@ async def ended(process: Any) -> None:
 class Service:
     """Two processes of one service, of which one works at a time but for the moments of a replacement."""
 
+    ready = "/readyz"
+
     def __init__(self, launch: Any, name: str) -> None:
         self.name = name
         self.old, self.new = (launch(name, begun=False, capacity="8", **LEAD) for _ in range(2))
 
     async def replace(self, *, surge: bool) -> None:
         if surge:
-            await started(self.new)
+            await started(self.new, self.ready)
             await asyncio.sleep(1)  # as long as a gateway takes to know of it
             await ended(self.old)
         else:
             await ended(self.old)
-            await started(self.new)
+            await started(self.new, self.ready)
         self.old, self.new = self.new, self.old
 
 
@@ -188,6 +199,37 @@ async def test_services_are_replaced_and_no_call_fails_and_no_job_is_lost(launch
         await running.aclose()
         for load in loads:
             await load.settle()
+
+
+class Serving(Service):
+    """The embedded TensorFlow Serving, which has no lead: what it refuses or breaks off is done again by the other."""
+
+    ready = "/v1/models/creatures"
+
+    def __init__(self, launch: Any, port: Callable[[], int]) -> None:
+        self.name = "pix2pix"
+        self.old, self.new = (launch("pix2pix", begun=False) for _ in range(2))
+        self.addresses = []
+        for process in (self.old, self.new):
+            grpc_port, folder = port(), ROOT / "tf_serving" / "models" / "creatures"
+            process.command = [sys.executable, "-m", "tf_serving.server", f"--port={grpc_port}"]
+            process.command += [f"--rest_api_port={process.port}", "--model_name=creatures"]
+            process.command += [f"--model_base_path={folder}"]
+            self.addresses.append(f"grpc://127.0.0.1:{grpc_port}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_tensorflow_serving_is_replaced_and_no_call_fails(launch: Any) -> None:
+    service = Serving(launch, unused_port)
+    await started(service.old, service.ready)
+    gateway = launch("gateway", services=json.dumps({"pix2pix": service.addresses}), **SETTINGS)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
+        load = Load(client.request, "sketch-to-image", lambda _: {"image": picture()})
+        async with load.running():
+            for number in range(4):
+                await service.replace(surge=number % 2 == 0)
+        await load.settle()
 
 
 async def test_a_service_that_is_told_to_stop_says_so_and_serves_on_for_its_lead(launch: Any) -> None:
@@ -221,9 +263,7 @@ async def test_a_second_signal_does_not_wait_for_the_lead(launch: Any) -> None:
 
 
 async def test_a_gateway_serves_on_for_its_lead_and_sends_its_clients_elsewhere(launch: Any) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = unused_port()
     toy = launch("toy")
     await ready(toy, "/readyz")
     services = json.dumps({"toy": [toy.url]})
