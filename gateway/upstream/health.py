@@ -62,6 +62,8 @@ class Checker:
         if endpoint.health == "down":
             self._pool.move_from(endpoint)
         if endpoint.health != before:
+            if endpoint.health in ("draining", "down"):
+                self._pool.resolve_again.set()
             log.info(
                 "%s at %s is %s: %s",
                 self._pool.service,

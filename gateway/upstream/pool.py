@@ -50,6 +50,7 @@ class Pool:
         self._draining = False
         self._drained = asyncio.Event()
         self.endpoints: list[Endpoint] = []
+        self.resolve_again = asyncio.Event()  # one of them leaves: who follows it may be known to the DNS
 
     # ── what others call ─────────────────────────────────────────────────────────────────────────────────────
 

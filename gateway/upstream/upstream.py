@@ -25,6 +25,7 @@ CONNECTIONS = 4096  # to one service; capacity keeps the number in use far below
 _FIRST_LOOK = 2.0
 _NOBODY = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 _RESOLVE_PATIENCE = 5.0
+_RESOLVE_PAUSE = 1.0  # between two resolutions at least, however often endpoints leave
 
 
 class Upstream:
@@ -146,7 +147,11 @@ class Upstream:
             else:
                 await self._update(pool, origin, known, {origin.address(host) for host in hosts})
             first.set()
-            await asyncio.sleep(self._settings.resolve_interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.resolve_interval):
+                    await asyncio.sleep(min(_RESOLVE_PAUSE, self._settings.resolve_interval))
+                    await pool.resolve_again.wait()
+            pool.resolve_again.clear()
 
     async def _update(self, pool: Pool, origin: Origin, known: dict[str, Endpoint], wanted: set[str]) -> None:
         looks = []

@@ -13,23 +13,35 @@ import io
 import itertools
 import json
 import signal
+import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
 ROUNDS = [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(400)])]
-LEAD = {"drain_lead": "2"}
+LEAD = {"drain_lead": "1.5"}
 # a look falls well within the lead, as with the defaults of 1 s and 5 s
-SETTINGS = {**LEAD, "health_interval": "0.4", "job_attempts": "1"}
+SETTINGS = {**LEAD, "health_interval": "0.3", "job_attempts": "1"}
 ADMIN = "dk_rollout-admin-key-0123456789abcdef012"
 Ask = Callable[[int], dict[str, Any]]
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def picture(colour: str = "red") -> str:
@@ -47,7 +59,7 @@ def spot() -> str:
 
 def stamp(number: int) -> dict[str, Any]:
     """Every tenth takes longer than the lead, so that something is in flight whenever a process has to leave."""
-    return {"image": picture(), "number": number, "steps": 50 if number % 10 == 0 else 3, "pause": 0.05}
+    return {"image": picture(), "number": number, "steps": 36 if number % 10 == 0 else 3, "pause": 0.05}
 
 
 def cleanup(number: int) -> dict[str, Any]:
@@ -151,25 +163,72 @@ async def ended(process: Any) -> None:
 # ── services ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Service:
+    """Two processes of one service, of which one works at a time but for the moments of a replacement."""
+
+    ready = "/readyz"
+
+    def __init__(self, launch: Any, name: str) -> None:
+        self.name = name
+        self.old, self.new = (launch(name, begun=False, capacity="8", **LEAD) for _ in range(2))
+
+    async def replace(self, *, surge: bool) -> None:
+        if surge:
+            await started(self.new, self.ready)
+            await asyncio.sleep(1)  # as long as a gateway takes to know of it
+            await ended(self.old)
+        else:
+            await ended(self.old)
+            await started(self.new, self.ready)
+        self.old, self.new = self.new, self.old
+
+
 @pytest.mark.parametrize("rounds", ROUNDS)
-@pytest.mark.parametrize("service", ["toy", "cleanup"])
-async def test_a_service_is_replaced_and_no_call_fails(launch: Any, service: str, rounds: int) -> None:
-    old, new = (launch(service, begun=False, capacity="8", **LEAD) for _ in range(2))
-    await started(old)
-    gateway = launch("gateway", services=json.dumps({service: [old.url, new.url]}), **SETTINGS)
+async def test_services_are_replaced_and_no_call_fails_and_no_job_is_lost(launch: Any, rounds: int) -> None:
+    services = [Service(launch, name) for name in OPERATIONS]
+    await asyncio.gather(*(started(service.old) for service in services))
+    addresses = {service.name: [service.old.url, service.new.url] for service in services}
+    gateway = launch("gateway", services=json.dumps(addresses), **SETTINGS)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client, AsyncExitStack() as running:
+        loads = [Load(client.request, *OPERATIONS[service.name]) for service in services]
+        for load in loads:
+            await running.enter_async_context(load.running())
+        await asyncio.sleep(0.3)
+        for number in range(rounds):
+            await asyncio.gather(*(service.replace(surge=number % 2 == 0) for service in services))
+        await running.aclose()
+        for load in loads:
+            await load.settle()
+
+
+class Serving(Service):
+    """The embedded TensorFlow Serving, which has no lead: what it refuses or breaks off is done again by the other."""
+
+    ready = "/v1/models/creatures"
+
+    def __init__(self, launch: Any, port: Callable[[], int]) -> None:
+        self.name = "pix2pix"
+        self.old, self.new = (launch("pix2pix", begun=False) for _ in range(2))
+        self.addresses = []
+        for process in (self.old, self.new):
+            grpc_port, folder = port(), ROOT / "tf_serving" / "models" / "creatures"
+            process.command = [sys.executable, "-m", "tf_serving.server", f"--port={grpc_port}"]
+            process.command += [f"--rest_api_port={process.port}", "--model_name=creatures"]
+            process.command += [f"--model_base_path={folder}"]
+            self.addresses.append(f"grpc://127.0.0.1:{grpc_port}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_tensorflow_serving_is_replaced_and_no_call_fails(launch: Any) -> None:
+    service = Serving(launch, unused_port)
+    await started(service.old, service.ready)
+    gateway = launch("gateway", services=json.dumps({"pix2pix": service.addresses}), **SETTINGS)
     async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
-        load = Load(client.request, *OPERATIONS[service])
+        load = Load(client.request, "sketch-to-image", lambda _: {"image": picture()})
         async with load.running():
-            await asyncio.sleep(0.5)
-            for number in range(rounds):
-                if number % 2 == 0:
-                    await started(new)
-                    await asyncio.sleep(1)  # as long as a gateway takes to know of it
-                    await ended(old)
-                else:
-                    await ended(old)
-                    await started(new)
-                old, new = new, old
+            for number in range(4):
+                await service.replace(surge=number % 2 == 0)
         await load.settle()
 
 
@@ -203,11 +262,41 @@ async def test_a_second_signal_does_not_wait_for_the_lead(launch: Any) -> None:
     assert time.monotonic() - began < 5
 
 
+async def test_a_gateway_serves_on_for_its_lead_and_sends_its_clients_elsewhere(launch: Any) -> None:
+    port = unused_port()
+    toy = launch("toy")
+    await ready(toy, "/readyz")
+    services = json.dumps({"toy": [toy.url]})
+    gateway = launch("gateway", services=services, grpc_port=str(port), drain_lead="1.5")
+    await ready(gateway, "/readyz")
+    async with (
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        serving = health_pb2.HealthCheckResponse.SERVING
+        question = health_pb2.HealthCheckRequest(service="darkroom.v1.Darkroom")
+        assert (await health.Check(question)).status == serving
+        assert "connection" not in (await client.get("/healthz")).headers
+        gateway.signal(signal.SIGTERM)
+        began = time.monotonic()
+        while (await client.get("/readyz")).status_code == 200:
+            assert time.monotonic() < began + 1
+        answer = await client.post("/v1/stamp", json=stamp(1))
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert (await health.Check(question)).status != serving
+        while channel.get_state() == grpc.ChannelConnectivity.READY:  # until it is told to connect anew
+            assert time.monotonic() < began + 10
+            await asyncio.sleep(0.05)
+        assert time.monotonic() > began + 1.4
+        assert await asyncio.to_thread(gateway.wait, 10) == 0
+
+
 # ── gateways ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Balancer:
-    """Asks each gateway twice a second whether it is ready, keeps connections, and repeats nothing."""
+    """Asks each gateway three times a second whether it is ready, keeps connections, and repeats nothing."""
 
     def __init__(self, gateways: list[Any]) -> None:
         headers = {"authorization": f"Bearer {ADMIN}"}
@@ -240,7 +329,7 @@ class Balancer:
                     except httpx.TransportError:
                         pass
                 self._ready = found
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.3)
 
     async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         url = self._ready[next(self._turn) % len(self._ready)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -63,6 +64,19 @@ async def test_a_folder_that_a_setting_names_is_made(
 ) -> None:
     elsewhere = settings.model_copy(update={"storage_url": f"file://{tmp_path / 'not' / 'there'}"})
     await Assets(elsewhere, database).check()
+
+
+async def test_a_store_that_takes_no_part_is_counted(settings: Settings, database: Database) -> None:
+    faults: list[str] = []
+    assets = Assets(settings, database, faults.append)
+    await assets.check()
+    assert faults == []
+    folder = settings.data / "assets"
+    shutil.rmtree(folder)
+    folder.write_text("no folder any more")
+    with pytest.raises(Unavailable):
+        await assets.check()
+    assert faults == ["storage"]
 
 
 async def test_a_store_that_does_not_exist_is_named(settings: Settings, database: Database) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import helm_python
 import promql_parser as promql
 import yaml
 
@@ -16,12 +17,6 @@ FILES = Path(__file__).parents[2] / "helm" / "darkroom" / "files"
 ALERTS, DASHBOARDS = FILES / "alerts", FILES / "dashboards"
 FOREIGN = "cluster"  # the file whose metrics are other programs'
 VARIABLES = {"$namespace": ".*", "$service": ".*", "$__rate_interval": "1m"}
-# what the chart's ScaledObjects ask: of the service S in the namespace N
-AUTOSCALER = (
-    'sum(darkroom_upstream_waiting{{namespace="{namespace}", service="{service}"}})'
-    ' + sum(darkroom_upstream_in_flight{{namespace="{namespace}", service="{service}"}})'
-    ' + max(darkroom_jobs_queued{{namespace="{namespace}", service="{service}"}})'
-)
 
 
 @dataclass(frozen=True)
@@ -70,6 +65,24 @@ def of_panels() -> list[Query]:
                     text = text.replace(variable, value)
                 found.append(Query(f"{path.stem}: {panel['title']}", text))
     return found
+
+
+def of_the_autoscaler(namespace: str, *services: str) -> dict[str, str]:
+    """What the chart has KEDA ask for each service."""
+    entry = {"autoscaling": {"kind": "keda"}}
+    values = {"keda": {"prometheus": "http://prometheus"}, "services": dict.fromkeys(services, entry)}
+    files = helm_python.Chart.load(FILES.parent).render(values, name="dr", namespace=namespace)
+    objects = [
+        one
+        for path, text in files.items()
+        if path.endswith("scaledobject.yaml")
+        for one in yaml.safe_load_all(text)
+        if one
+    ]
+    return {
+        one["metadata"]["name"].removeprefix("dr-"): one["spec"]["triggers"][0]["metadata"]["query"]
+        for one in objects
+    }
 
 
 def recorded() -> set[str]:

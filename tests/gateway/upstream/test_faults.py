@@ -282,6 +282,24 @@ async def test_a_service_that_is_scaled_to_zero_has_no_endpoint_and_comes_back(s
     assert (await waiting)[0][-1].kind == "done"
 
 
+async def test_when_an_endpoint_drains_its_successor_is_looked_for_at_once(stub, upstream, run, until):
+    """Long before the next resolution would come of itself."""
+    old = await stub()
+    known = ["127.0.0.1"]
+
+    async def resolve(name: str, port: int) -> list[str]:
+        return known
+
+    pool = (
+        await upstream({"caption": [f"dns+http://here:{old.port}"]}, resolve=resolve, resolve_interval=60)
+    ).pool("caption")
+    known = ["127.0.0.1", "127.0.0.2"]
+    await asyncio.sleep(1.2)
+    assert len(pool.endpoints) == 1
+    old.behaviour.draining = True
+    await until(lambda: len(pool.endpoints) == 2)
+
+
 async def test_an_endpoint_that_dies_in_the_middle_breaks_only_its_own_calls(stub, upstream, run, until):
     dying, good = await stub(delay=5, capacity=4), await stub(delay=0.01, capacity=4)
     pool = (await upstream({"caption": [dying, good]})).pool("caption")
