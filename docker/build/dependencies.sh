@@ -17,9 +17,7 @@ site=$(/opt/venv/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("pur
 rm -rf "$site"/torch/include "$site"/torch/share/cmake "$site"/torch/bin/protoc* "$site"/torch/lib/*.a
 find "$site" -type d -name tests -prune -exec rm -rf {} +
 command -v strip > /dev/null || { apt-get update && apt-get install --yes --no-install-recommends binutils; }
-# CUDA's libraries stay as NVIDIA built them, and with them what is linked to them
-[ -d "$site/nvidia" ] && cuda='*/torch/*' || cuda=
-find "$site" -type f -name '*.so*' ! -path '*/nvidia/*' ! -path "$cuda" -exec strip --strip-unneeded {} +
+python3 /build/strip.py "$site"
 
 python3 -m venv /tmp/sbom
 /tmp/sbom/bin/pip install --quiet "cyclonedx-bom>=7,<8"

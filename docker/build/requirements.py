@@ -36,4 +36,5 @@ def main() -> None:
         sys.stdout.write((instead + version[1] if instead and version else line) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
