@@ -76,7 +76,9 @@ GATEWAY = fields(
         "Settings by their names in docs/settings.md without DARKROOM_, in lower case.", Settings
     ),
     otherServices=mapping(
-        "Services that run elsewhere: their addresses, as DARKROOM_SERVICES has them.", listing("Addresses.")
+        "Services that run elsewhere: their addresses, as DARKROOM_SERVICES has them. In a private network they need a "
+        "rule in networkPolicy.gatewayEgress too.",
+        listing("Addresses."),
     ),
     grpc=flag("Whether it answers gRPC, on 8081."),
     inference=flag(

@@ -182,6 +182,12 @@ def test_only_those_who_are_named_reach_the_gateway(case: Any) -> None:
     assert ways(release) ^ usual(release, clients={"ingress"}) == set()
 
 
+def test_the_gateway_reaches_services_that_run_elsewhere_where_a_rule_says_so(case: Any) -> None:
+    gateway = next(one for one in parties(case("extension")) if one.name == "gateway")
+    assert lets(case("extension"), "Egress", gateway, Party("caption", ip="10.1.2.3"), 3000)
+    assert not lets(case("extension"), "Egress", gateway, Party("another", ip="10.1.3.3"), 3000)
+
+
 def test_every_pod_of_every_release_is_closed_but_for_what_is_opened(case_name: str, case: Any) -> None:
     release = case(case_name)
     if case_name == "no-network-policy":

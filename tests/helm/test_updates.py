@@ -188,6 +188,17 @@ def test_a_canary_is_a_track_of_its_own_with_its_share(case: Any, monkeypatch: p
     )
 
 
+def test_a_canarys_tag_counts_beside_the_digest_of_the_service(render: Any) -> None:
+    digest = "sha256:" + "0" * 64
+    entry = {"image": {"digest": digest}, "canary": {"weight": 0.1, "image": {"tag": "next"}}}
+    release = render({"services": {"rmbg": entry}})
+    images = [
+        release.get("Deployment", name)["spec"]["template"]["spec"]["containers"][0]["image"]
+        for name in ("dr-rmbg", "dr-rmbg-canary")
+    ]
+    assert images == [f"darkroom/rmbg@{digest}", "darkroom/rmbg:next"]
+
+
 def test_undoing_a_canary_leaves_nothing_of_it(render: Any, values: Any) -> None:
     given = values("canary")
     with_canary = {(one["kind"], one["metadata"]["name"]) for one in render(given).objects}

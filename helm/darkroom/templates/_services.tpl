@@ -36,6 +36,9 @@ iopaint:
 {{- $_ := unset $stable "canary" -}}
 {{- if and $canary $canary.weight -}}
 {{- $second := mergeOverwrite (deepCopy $stable) (omit $canary "weight") -}}
+{{- if and (dig "image" "tag" "" $canary) (not (dig "image" "digest" "" $canary)) -}}
+{{- $_ := set $second.image "digest" "" -}}
+{{- end -}}
 {{- $_ := set $second "autoscaling" (dict "kind" "none") -}}
 {{- $_ := set $second "replicas" ($canary.replicas | default 1) -}}
 {{- $_ := set $second "weight" $canary.weight -}}
