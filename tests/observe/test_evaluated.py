@@ -9,6 +9,7 @@ import pytest
 from tests.observe import queries
 from tests.observe.conftest import NAMESPACE
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for all that is started
 # panels that are empty while all is well, and what would fill them
 EMPTY_WHILE_WELL = {
     "services: Repeated": "an attempt that is repeated",
