@@ -7,6 +7,9 @@ TORCH_INDEX ?=
 # only some services: make up ONLY="cleanup rmbg"
 ONLY ?=
 
+# only some images: make images IMAGES="gateway rmbg"
+IMAGES ?= cpu
+
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
@@ -14,19 +17,26 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TO
 BENCHES := $(filter-out __init__ load processes stub,$(basename $(notdir $(wildcard bench/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check fix schemas docs chart chart-audit bench clean
+.PHONY: help up test test-all images images-test check fix schemas docs chart chart-audit bench clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 up: $(VENV)/.embedded ## Install what is needed, start the gateway and every service; Ctrl-C stops them
 	@exec $(BIN)/darkroom up $(ONLY)
 
 test: $(VENV)/.dev ## Install what the tests need and run the short form of all of them
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow and not images"
 
 test-all: $(VENV)/.tensorflow ## Run every test; TensorFlow is installed for those of Pix2Pix
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not images"
+
+images: ## Build the container images that run on processors; docs/images.md tells of the variables
+	@docker buildx bake --file docker/bake.hcl $(IMAGES)
+
+images-test: $(VENV)/.dev images ## Build the images, start them as compose does, ask them, replace them under load
+	@docker buildx bake --file docker/bake.hcl --file tests/images/servers.hcl servers
+	@$(BIN)/python -m pytest -m images tests/images
 
 check: $(VENV)/.dev ## Look at style, types and the direction of imports
 	@$(BIN)/ruff check .

@@ -40,8 +40,13 @@ from gateway.doors.grpc.schema import schema
 MB = 1_000_000
 CHUNK = 2**20
 DELAYS = (0.0, 0.065, 0.189)  # none; cleanup's and remove-background's, of one megapixel
-CROWDS = (16, 64)
+CROWDS = (16, 64, 64)
 SERVICES = ("sdxl", "cleanup", "rmbg")
+NAMES = (
+    *("native, text-to-image", "native, cleanup", "native, remove-background", "OpenAI, b64_json"),
+    *("AUTOMATIC1111, txt2img", "IOPaint, inpaint", "rembg", "OIP, JSON", "OIP, binary", "gRPC, Run"),
+    "OIP over gRPC",
+)
 TARGET = 1.15
 RUN, INFER = "/darkroom.v1.Darkroom/Run", "/inference.GRPCInferenceService/ModelInfer"
 Call = Callable[[], int]  # gives the bytes that came back
@@ -73,7 +78,11 @@ def staged(answer: bytes, delay: float) -> Iterator[Stage]:
                 "DARKROOM_ADMIN_KEY": ADMIN,
             }
             with running(
-                [sys.executable, "-m", "gateway"], core=GATEWAY, port=port, environment=environment
+                [sys.executable, "-m", "gateway"],
+                core=GATEWAY,
+                port=port,
+                environment=environment,
+                patience=90,
             ) as gateway:
                 yield Stage(gateway, f"127.0.0.1:{own}", f"127.0.0.1:{foreign}")
 
@@ -279,7 +288,7 @@ async def many_over_http(port: int, request: Request, count: int, rounds: int = 
 
 
 async def _body(reader: asyncio.StreamReader, head: bytes) -> None:
-    _, found, rest = head.partition(b"content-length: ")
+    _, found, rest = head.partition(b"\r\ncontent-length: ")
     if found:
         left = int(rest.partition(b"\r\n")[0])
         while left > 0:
@@ -331,21 +340,19 @@ def memory() -> None:
     """Each door's own gateway, so that none pays for what another left."""
     answer = png(4 * MB)
     print(f"\nmemory above idle, MB, while so many answers of {len(answer) / 1e6:.1f} MB are read")
-    with staged(answer, 0.2) as stage:
-        names = list(crowds(stage))
-    for name in names:
+    for name in NAMES:
         with staged(answer, 0.2) as stage:
             crowd = crowds(stage)[name]
             asyncio.run(crowd(2, 1))
             time.sleep(0.5)
             idle, told = stage.gateway.resident(), []
-            for count in (*CROWDS, CROWDS[-1]):
+            for count in CROWDS:
                 with Watch(stage.gateway) as watch:
                     asyncio.run(crowd(count, 1))
                 told.append(f"{count} at once {(watch.most - idle) / 1e6:6.0f}")
             time.sleep(1)
             left = (stage.gateway.resident() - idle) / 1e6
-            print(f"  {name:28} {'   '.join(told)} (again)   left {left:5.0f}", flush=True)
+            print(f"  {name:28} {'   '.join(told)}   left {left:5.0f}", flush=True)
 
 
 def lag() -> None:

@@ -25,6 +25,7 @@ from bench.load import form
 from bench.processes import ROOT, free_port, running
 
 PATIENCE = 900.0
+WITHOUT_GRPC = {"DARKROOM_GRPC_PORT": "0", "DARKROOM_INFERENCE_PORT": "0"}
 
 
 def environment(data: Path, port: int) -> dict[str, str]:
@@ -72,6 +73,14 @@ def first_picture(port: int) -> int:
         return len(answer.read())
 
 
+def alone(python: str, data: Path, port: int, more: dict[str, str]) -> float:
+    began = time.monotonic()
+    given = environment(data, port) | more
+    with running([python, "-m", "gateway"], core=None, port=port, environment=given):
+        answers(port)
+        return time.monotonic() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.startup", description=__doc__)
     parser.add_argument(
@@ -106,10 +115,9 @@ def main() -> None:
                 f"  the {turn} make up                             ready {ready:6.1f} s   first picture {took:6.1f} s"
             )
         python = str(clone / ".venv/bin/python") if clone.exists() else sys.executable
-        began = time.monotonic()
-        with running([python, "-m", "gateway"], core=None, port=port, environment=environment(data, port)):
-            answers(port)
-            print(f"  the gateway alone                              ready {time.monotonic() - began:6.1f} s")
+        for what, more in (("", {}), (", without gRPC", WITHOUT_GRPC)):
+            taken = sorted(alone(python, data, port, more) for _ in range(5))
+            print(f"  the gateway alone{what:<29} ready {taken[2]:6.2f} s (median of 5)")
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class Gateway:
             room=room,
         )
         self._intake = Intake(settings, self.state.assets, uploads, room)
-        self._desk = Desk(self.state, self._reader, self._intake, uploads)
+        self._desk = Desk(self.state, self._reader, self._intake, uploads, room)
 
     def app(self) -> Any:
         """The ASGI application, guards around it."""

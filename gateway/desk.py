@@ -24,6 +24,8 @@ from gateway.chain import run_chain
 from gateway.doors.watch import Watch
 from gateway.forms import Form, Reader
 from gateway.intake import Intake, draw_seed
+from gateway.kept import Kept
+from gateway.room import Room
 from gateway.state import GatewayState
 from gateway.upstream.call import Call
 from services.errors import BadUpstream, DarkroomError, DeadlineExceeded, Draining, TooSlow
@@ -50,15 +52,20 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One finished picture, whole."""
+    """One finished picture."""
 
-    data: bytes
+    kept: Kept
     media_type: str
     width: int
     height: int
     seed: int | None
     role: str
     withheld: bool
+
+    @property
+    def data(self) -> bytes:
+        """All of it, in memory; `kept` gives it in pieces."""
+        return self.kept.data
 
 
 @dataclass(slots=True)
@@ -102,9 +109,12 @@ async def paid(state: GatewayState, ask: Operation, caller: Caller) -> AsyncIter
 class Desk:
     """What a door asks; `stream` for those that show work in progress, `run` for those that wait for its end."""
 
-    def __init__(self, state: GatewayState, reader: Reader, intake: Intake, folder: Path) -> None:
+    def __init__(
+        self, state: GatewayState, reader: Reader, intake: Intake, folder: Path, room: Room | None = None
+    ) -> None:
         self.state = state
         self._reader, self._intake, self._folder = reader, intake, folder
+        self._room = room or Room()
 
     async def form(self, request: Request) -> Form:
         """The request's body: multipart or JSON, within the limits, within the time that a call may take."""
@@ -147,7 +157,7 @@ class Desk:
         fields: Mapping[str, Any],
         guest: Guest,
         files: Mapping[str, Blob] | None = None,
-    ) -> AsyncIterator[tuple[Operation, AsyncIterator[tuple[Event, bytes]]]]:
+    ) -> AsyncIterator[tuple[Operation, AsyncIterator[tuple[Event, Kept]]]]:
         """The validated operation and its events, each with its whole body; `files` are let go of at the end."""
         state, settings = self.state, self.state.settings
         seconds = min(guest.seconds or settings.deadline, settings.deadline)
@@ -168,12 +178,33 @@ class Desk:
                             asyncio.timeout_at(deadline + GRACE),
                             aclosing(run_chain(state.upstream, call, folder=self._folder)) as items,
                         ):
-                            yield ask, _whole(items, bill)
+                            yield ask, self._whole(items, bill)
                 except (asyncio.CancelledError, TimeoutError) as error:
                     raise ended(state, error, ask) from None
         finally:
             for blob in parts.values():
                 blob.discard()
+
+    async def _whole(
+        self, items: AsyncIterator[Event | memoryview], bill: Bill
+    ) -> AsyncIterator[tuple[Event, Kept]]:
+        """Each event with all of its body; an `error` frame has been raised before it comes here."""
+        event: Event | None = None
+        body = _NOTHING
+        async for item in items:
+            if isinstance(item, Event):
+                event, body = item, Kept(self._room, self._folder) if item.size else _NOTHING
+            elif event is not None:
+                await body.write(item)
+            if event is not None and body.size >= event.size:
+                whole, event = (event, body.written()), None
+                bill.made += whole[0].kind == "result"
+                body = _NOTHING
+                yield whole
+                del whole  # the next body is not waited for with this one in hand
+
+
+_NOTHING = Kept.of(b"")
 
 
 def ended(state: GatewayState, error: BaseException, ask: Operation) -> BaseException:
@@ -187,9 +218,9 @@ def ended(state: GatewayState, error: BaseException, ask: Operation) -> BaseExce
     return Draining("This gateway shut down before the call was done.", retry_after=5)
 
 
-def made(event: Event, body: bytes) -> Made:
+def made(event: Event, body: Kept) -> Made:
     return Made(
-        data=body,
+        kept=body,
         media_type=str(event["media_type"]),
         width=int(event.get("width", 0)),
         height=int(event.get("height", 0)),
@@ -197,23 +228,6 @@ def made(event: Event, body: bytes) -> Made:
         role=str(event.get("role", "picture")),
         withheld=bool(event.get("withheld")),
     )
-
-
-async def _whole(items: AsyncIterator[Event | memoryview], bill: Bill) -> AsyncIterator[tuple[Event, bytes]]:
-    """Each event with the pieces of its body put together; an `error` frame has been raised before it comes here."""
-    event: Event | None = None
-    pieces: list[memoryview] = []
-    left = 0
-    async for item in items:
-        if isinstance(item, Event):
-            event, left, pieces = item, item.size, []
-        elif event is not None:
-            pieces.append(item)
-            left -= len(item)
-        if event is not None and left <= 0:
-            whole, event = event, None
-            bill.made += whole.kind == "result"
-            yield whole, b"".join(pieces)
 
 
 def sentence(error: DarkroomError) -> str:

@@ -19,8 +19,6 @@ import sys
 from types import FrameType
 from typing import Any
 
-from services.installed import module_of
-
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 REFUSED = 2  # the exit code of a start that its settings forbid: whoever started it need not try again
@@ -36,6 +34,9 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # uvicorn raises the signal again when it has shut down
+    # a container's first process is not ended by a signal without a handler, and the imports take seconds
+    from services.installed import module_of
+
     try:
         bento = find(module_of(asked.name))
     except SystemExit as refusal:

@@ -23,6 +23,7 @@ from gateway.doors.a1111_options import Options
 from gateway.doors.a1111_work import Works
 from gateway.doors.dialect import BASIC, Dialect
 from gateway.doors.splice import Coded, Spliced
+from gateway.kept import Kept
 from services.errors import BadInput, DarkroomError, NotFound, UnknownModel
 from services.operations import Caption, Control, Diffusion, Preprocess, RemoveBackground
 from services.settings import Limits
@@ -100,7 +101,7 @@ class A1111(Dialect):
         assert ask is None or isinstance(ask, Diffusion)
         return Spliced(await asyncio.to_thread(a1111_told.answer, drawing, ask, work), _NO_STORE)
 
-    async def _maps(self, drawing: Drawing, guest: Guest) -> list[bytes]:
+    async def _maps(self, drawing: Drawing, guest: Guest) -> list[Kept]:
         """What the controls follow, which the original shows behind the pictures."""
         maps = []
         for place, control in zip(drawing.units.places, drawing.units.controls, strict=True):
@@ -111,9 +112,9 @@ class A1111(Dialect):
                         name: value for name, value in control.items() if name in Preprocess.model_fields
                     }
                     outcome = await self.desk.run(Preprocess, fields | {"format": "png"}, guest)
-                    maps.append(outcome.pictures[0].data)
+                    maps.append(outcome.pictures[0].kept)
                 elif not control["image"].startswith(("http://", "https://", "asset:", "part:")):
-                    maps.append(await asyncio.to_thread(decoded, control["image"], "image"))
+                    maps.append(Kept.of(await asyncio.to_thread(decoded, control["image"], "image")))
         return maps
 
     async def detect(self, request: Request) -> Response:
@@ -137,11 +138,11 @@ class A1111(Dialect):
         with named({"image": "controlnet_input_images"} | dict.fromkeys(_READS, "controlnet_module")):
             for image in given:
                 outcome = await self.desk.run(Preprocess, fields | {"image": image}, Guest.of(request))
-                maps.append(outcome.pictures[0].data)
+                maps.append(outcome.pictures[0].kept)
                 if kind == "openpose":
                     poses.append(a1111_units.pose((outcome.data or {}).get("keypoints") or {}))
         told = {"info": "Success"} | ({"poses": poses} if poses else {})
-        return Spliced({"images": [Coded(data) for data in maps], **told}, _NO_STORE)
+        return Spliced({"images": [Coded(file) for file in maps], **told}, _NO_STORE)
 
     async def rembg(self, request: Request) -> Response:
         asked = await self._asked(request)
@@ -157,7 +158,7 @@ class A1111(Dialect):
         }
         with named({"image": "input_image", "model": "model"}):
             outcome = await self.desk.run(RemoveBackground, fields, Guest.of(request))
-        return Spliced({"image": Coded(outcome.picture.data)}, _NO_STORE)
+        return Spliced({"image": Coded(outcome.picture.kept)}, _NO_STORE)
 
     # ── words ────────────────────────────────────────────────────────────────────────────────────────────────
 

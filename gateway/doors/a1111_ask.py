@@ -14,6 +14,7 @@ from gateway.blobs import Blob
 from gateway.doors import a1111_mask, a1111_options, a1111_units, sizes
 from gateway.doors.a1111_samplers import sampler
 from gateway.doors.a1111_units import Units
+from gateway.kept import Kept
 from services.errors import BadInput, DarkroomError, NotFound
 from services.operations import Control, Diffusion, ImageToImage, Inpaint, TextToImage
 from services.settings import Limits
@@ -55,7 +56,7 @@ class Drawing:
     notes: list[str]
     files: dict[str, Blob] = field(default_factory=dict)
     units: Units = field(default_factory=Units)
-    maps: list[bytes] = field(default_factory=list)  # that were read beside the drawing
+    maps: list[Kept] = field(default_factory=list)  # that were read beside the drawing
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from gateway.doors import a1111_info
 from gateway.doors.a1111_ask import Drawing
 from gateway.doors.a1111_work import Work
 from gateway.doors.splice import Coded
+from gateway.kept import Kept
 from services import images
 from services.operations import Diffusion
 from services.samplers import SPELLINGS
@@ -54,16 +55,16 @@ PARAMETERS: dict[str, Any] = {
 def answer(drawing: Drawing, ask: Diffusion | None, work: Work) -> dict[str, Any]:
     """The document; where a preview is enlarged it takes its time: call it in a thread."""
     pictures = [one for one in work.pictures if one.role == "picture"]
-    maps = [one.data for one in work.pictures if one.role == "map"] + drawing.maps
+    maps = [one.kept for one in work.pictures if one.role == "map"] + drawing.maps
     texts = ["" if one.withheld else a1111_info.read(one.data).text for one in pictures]
-    shown = [one.data for one in pictures]
+    shown = [one.kept for one in pictures]
     if work.interrupted and work.preview and len(shown) < work.count:
-        shown.append(_enlarged(work.preview, drawing))
+        shown.append(Kept.of(_enlarged(work.preview, drawing)))
         texts.append("")
     parameters = {name: _shallow(drawing.asked.get(name, usual)) for name, usual in PARAMETERS.items()}
     sent = (*shown, *maps) if drawing.send else ()
-    images = [Coded(data) for data in sent]
-    return {"images": images, "parameters": parameters, "info": _info(drawing, ask, work, pictures, texts)}
+    coded = [Coded(file) for file in sent]
+    return {"images": coded, "parameters": parameters, "info": _info(drawing, ask, work, pictures, texts)}
 
 
 def _enlarged(preview: bytes, drawing: Drawing) -> bytes:

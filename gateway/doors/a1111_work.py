@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.desk import Made, made
+from gateway.kept import Kept
 from services.frames import Event
 
 
@@ -34,14 +35,14 @@ class Work:
     model: str = ""
     interrupted: bool = False
 
-    def tell(self, event: Event, body: bytes) -> None:
+    def tell(self, event: Event, body: Kept) -> None:
         match event.kind:
             case "accepted" | "done":
                 self.model = str(event.get("model", self.model))
             case "progress":
                 self.step, self.steps = int(event["step"]), int(event["total"])
             case "preview":
-                self.preview = body
+                self.preview = body.data
             case "result":
                 self.pictures.append(made(event, body))
 

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from gateway.desk import Desk, Guest, Outcome, sentence
 from gateway.doors import brush
 from gateway.doors.dialect import Dialect
+from gateway.doors.splice import Pieces
 from services.errors import BadInput, DarkroomError
 from services.operations import Cleanup, Inpaint, Operation, RemoveBackground
 from services.samplers import SAMPLERS
@@ -233,6 +234,4 @@ def _one_of(asked: dict[str, Any], name: str, known: dict[str, str], usual: str)
 
 def _bytes(outcome: Outcome, headers: dict[str, str] | None = None) -> Response:
     picture = outcome.picture
-    return Response(
-        picture.data, media_type=picture.media_type, headers={"cache-control": "no-store", **(headers or {})}
-    )
+    return Pieces([picture.kept], picture.media_type, {"cache-control": "no-store", **(headers or {})})

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from gateway.blobs import Spool
@@ -38,9 +38,10 @@ from gateway.doors.oip_tensors import (
     seconds_of,
     unpacked,
 )
-from gateway.doors.splice import Spliced
+from gateway.doors.splice import Pieces, Spliced
 from gateway.doors.watch import ClientGone
 from gateway.forms import Limit, Reader, parse_json
+from gateway.kept import Kept
 from services.errors import BadInput, DarkroomError, Malformed, TooLarge, TooSlow, UnsupportedMedia
 
 HEAD_LENGTH = "inference-header-content-length"
@@ -263,13 +264,13 @@ def _answer(
     head: dict[str, Any], made: list[Output], binary: dict[str, bool], whole: bool, outcome: Outcome
 ) -> Response:
     told: list[dict[str, Any]] = []
-    behind: list[bytes] = []
+    behind: list[bytes | Kept] = []
     for one in made:
         about: dict[str, Any] = {"name": one.name, "datatype": one.datatype, "shape": [len(one.values)]}
         if binary.get(one.name, whole):
             raw = one.raw
             behind += raw
-            about["parameters"] = {"binary_data_size": sum(map(len, raw))}
+            about["parameters"] = {"binary_data_size": splice.length(raw)}
         else:
             about["data"] = one.data(one.name == "data")
             if one.name == "image":
@@ -279,13 +280,6 @@ def _answer(
         told.append(about)
     if not behind:
         return Spliced({**head, "outputs": told})
-    document = b"".join(splice.pieces({**head, "outputs": told}))
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield document
-        for piece in behind:
-            yield piece
-
-    length = len(document) + sum(map(len, behind))
-    headers = {HEAD_LENGTH: str(len(document)), "content-length": str(length)}
-    return StreamingResponse(pieces(), media_type="application/octet-stream", headers=headers)
+    document = splice.parts({**head, "outputs": told})
+    headers = {HEAD_LENGTH: str(splice.length(document))}
+    return Pieces([*document, *behind], "application/octet-stream", headers)

@@ -18,6 +18,7 @@ from gateway.desk import Outcome
 from gateway.doors.splice import Coded
 from gateway.forms import Limit, no_nulls
 from gateway.intake import from_text
+from gateway.kept import Kept
 from services.errors import BadInput, Malformed, NotFound
 from services.operations import OPERATIONS, Operation, Seeded
 
@@ -51,24 +52,24 @@ _TYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL"}
 
 @dataclass(slots=True)
 class Output:
-    """A tensor of the answer; BYTES elements are bytes here."""
+    """A tensor of the answer; BYTES elements are files here."""
 
     name: str
     datatype: str
     values: list[Any]
 
     @property
-    def raw(self) -> list[bytes]:
+    def raw(self) -> list[bytes | Kept]:
         """Its elements as the binary extension has them, in pieces."""
         if self.datatype != "BYTES":
             return [struct.pack(f"<{len(self.values)}{_PACKED[self.datatype]}", *self.values)]
-        return [piece for value in self.values for piece in (_LENGTH.pack(len(value)), value)]
+        return [piece for value in self.values for piece in (_LENGTH.pack(value.size), value)]
 
     def data(self, text: bool) -> list[Any]:
         """Its elements as JSON has them: pictures as base64, else as text."""
         if self.datatype != "BYTES":
             return self.values
-        return [value.decode() if text else Coded(value) for value in self.values]
+        return [value.data.decode() if text else Coded(value) for value in self.values]
 
 
 def operation_of(name: str, version: str = "") -> type[Operation]:
@@ -212,10 +213,10 @@ def outputs(outcome: Outcome, wanted: Sequence[str]) -> list[Output]:
     """The tensors of an outcome; all of them where none are named."""
     operation = type(outcome.ask)
     if operation.answers == "data":
-        made = [Output("data", "BYTES", [orjson.dumps(outcome.data)])]
+        made = [Output("data", "BYTES", [Kept.of(orjson.dumps(outcome.data))])]
     else:
         pictures = outcome.pictures
-        made = [Output("image", "BYTES", [one.data for one in pictures])]
+        made = [Output("image", "BYTES", [one.kept for one in pictures])]
         if issubclass(operation, Seeded):
             made.append(
                 Output("seed", "INT64", [one.seed if one.seed is not None else -1 for one in pictures])

@@ -7,7 +7,7 @@ own number of pixels; the answer's `size` says which.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from gateway.blobs import Blob, MemoryBlob
+from gateway.blobs import Blob
 from gateway.desk import Guest, Made, Outcome, made, sentence
 from gateway.doors import offered, openai_ask, sizes, splice
 from gateway.doors.dialect import Dialect
 from gateway.doors.openai_ask import Asked
 from gateway.doors.splice import Coded, Spliced
 from gateway.forms import Form
+from gateway.kept import Kept
 from gateway.problems import translate
 from services.errors import (
     BadInput,
@@ -152,24 +153,19 @@ class OpenAI(Dialect):
         if not asked.transparent or picture.withheld:
             return picture
         fields = {"image": "part:image", "format": asked.format, "quality": asked.compression}
-        cut = await self.desk.run(
-            RemoveBackground, fields, guest, {"image": MemoryBlob(picture.data, picture.media_type)}
-        )
+        cut = await self.desk.run(RemoveBackground, fields, guest, {"image": picture.kept})
         return cut.picture
 
     async def _datum(self, picture: Made, guest: Guest, drawing: Drawing, outcome: Outcome) -> dict[str, Any]:
         if drawing.asked.links:
             return {"url": drawing.base + await self._link(picture, guest, outcome.ask.name())}
-        return {"b64_json": Coded(picture.data)}
+        return {"b64_json": Coded(picture.kept)}
 
     async def _link(self, picture: Made, guest: Guest, operation: str) -> str:
         state = self.desk.state
 
-        async def pieces() -> AsyncIterator[bytes]:
-            yield picture.data
-
         asset = await state.assets.put(
-            pieces(),
+            picture.kept.pieces(),
             owner=guest.caller.key_id,
             media_type=picture.media_type,
             width=picture.width,
@@ -200,8 +196,8 @@ class OpenAI(Dialect):
     async def _told(
         self,
         stack: AsyncExitStack,
-        first: tuple[Event, bytes],
-        events: AsyncIterator[tuple[Event, bytes]],
+        first: tuple[Event, Kept],
+        events: AsyncIterator[tuple[Event, Kept]],
         guest: Guest,
         drawing: Drawing,
     ) -> AsyncIterator[bytes]:
@@ -212,20 +208,21 @@ class OpenAI(Dialect):
                 async for event, body in _after(first, events):
                     if event.kind == "preview" and partial < asked.partial_images:
                         fields = {"b64_json": Coded(body), "partial_image_index": partial}
-                        for text in _event(
-                            f"{drawing.kind}.partial_image", fields | openai_ask.about(asked, None)
-                        ):
+                        told = fields | openai_ask.about(asked, None)
+                        async for text in _event(f"{drawing.kind}.partial_image", told):
                             yield text
                         partial += 1
                     elif event.kind == "result" and event.get("role", "picture") == "picture":
                         pictures.append(made(event, body))
             for each in pictures:
                 picture = await self._finished(each, guest, asked)
-                fields = {"b64_json": Coded(picture.data), "usage": openai_ask.usage(asked, [picture])}
-                for text in _event(f"{drawing.kind}.completed", fields | openai_ask.about(asked, picture)):
+                fields = {"b64_json": Coded(picture.kept), "usage": openai_ask.usage(asked, [picture])}
+                async for text in _event(
+                    f"{drawing.kind}.completed", fields | openai_ask.about(asked, picture)
+                ):
                     yield text
         except Exception as error:  # noqa: BLE001 - the answer has begun: what went wrong is told as an event
-            for text in _event("error", self.document(translate(error), guest.request_id)):
+            async for text in _event("error", self.document(translate(error), guest.request_id)):
                 yield text
 
     # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -264,15 +261,16 @@ def _let_go(form: Form, taken: Mapping[str, Blob]) -> None:
 
 
 async def _after(
-    first: tuple[Event, bytes], rest: AsyncIterator[tuple[Event, bytes]]
-) -> AsyncIterator[tuple[Event, bytes]]:
+    first: tuple[Event, Kept], rest: AsyncIterator[tuple[Event, Kept]]
+) -> AsyncIterator[tuple[Event, Kept]]:
     yield first
     async for item in rest:
         yield item
 
 
-def _event(kind: str, fields: dict[str, Any]) -> Iterator[bytes]:
+async def _event(kind: str, fields: dict[str, Any]) -> AsyncIterator[bytes]:
     document = {"type": kind, **fields} if kind != "error" else fields
     yield b"event: " + kind.encode() + b"\ndata: "
-    yield from splice.pieces(document)
+    async for piece in splice.pieces(document):
+        yield piece
     yield b"\n\n"

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from gateway.desk import Guest, sentence
 from gateway.doors.dialect import Dialect
+from gateway.doors.splice import Pieces
 from services.errors import BadInput, DarkroomError
 from services.operations import RemoveBackground
 
@@ -60,7 +61,7 @@ class Rembg(Dialect):
     ) -> Response:
         outcome = await self.desk.run(RemoveBackground, fields, Guest.of(request), files)
         picture = outcome.picture
-        return Response(picture.data, media_type=picture.media_type, headers={"cache-control": "no-store"})
+        return Pieces([picture.kept], picture.media_type, {"cache-control": "no-store"})
 
     def document(self, error: DarkroomError, request_id: str) -> Any:
         """FastAPI's own form, which rembg's server answers with."""

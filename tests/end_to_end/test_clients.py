@@ -162,6 +162,11 @@ def tfserving_grpc(done: Done) -> None:
     coloured(done)
 
 
+def mcp(done: Done) -> None:
+    assert done.said == "10 tools\n"
+    circle(done)
+
+
 CHECKS: dict[str, Callable[[Done], None]] = {
     "curl-picture": on_white,
     "curl-events": curl_events,
@@ -180,6 +185,7 @@ CHECKS: dict[str, Callable[[Done], None]] = {
     "triton-grpc": triton_grpc,
     "tfserving-rest": coloured,
     "tfserving-grpc": tfserving_grpc,
+    "mcp": mcp,
 }
 NEEDS = {"grpc": "grpc-stubs"}  # examples that go on where another ended
 

@@ -171,8 +171,19 @@ async def test_an_id_that_is_used_again_is_the_later_calls() -> None:
     with runnings.call("mine", 1), runnings.call("mine", 1) as later:
         runnings.cancel("mine", 1)
         assert later.scope.cancel_called
-    runnings.cancel("mine", 1)
     runnings.end("mine")
+
+
+async def test_a_cancellation_that_overtakes_its_call_ends_it_when_it_comes() -> None:
+    runnings = Runnings()
+    for number in range(300):
+        runnings.cancel("mine", number)
+    with runnings.call("mine", 299) as call, runnings.call("other", 298) as other:
+        assert call.scope.cancel_called
+        assert not other.scope.cancel_called
+    with runnings.call("mine", 299) as again, runnings.call("mine", 0) as forgotten:
+        assert not again.scope.cancel_called
+        assert not forgotten.scope.cancel_called
 
 
 def test_a_gateway_starts_without_the_protocols_package() -> None:

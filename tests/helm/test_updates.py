@@ -123,8 +123,7 @@ def test_the_gateway_itself_takes_its_settings(release: Any, monkeypatch: pytest
     settings = settings_of(release, monkeypatch)
     assert settings.host == "0.0.0.0"
     known = {f"DARKROOM_{name.upper()}" for name in Settings.model_fields}
-    # a setting of the other side of this change, and what extensions read
-    assert variables(gateway_of(release)).keys() - known <= {"DARKROOM_DRAIN_LEAD", "DARKROOM_EXTENSIONS"}
+    assert variables(gateway_of(release)).keys() - known <= {"DARKROOM_EXTENSIONS"}
 
 
 def test_settings_arrive_as_they_were_given(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,10 +143,7 @@ def test_every_address_is_one_that_the_gateway_can_read_and_a_service_of_the_rel
     }
     asked = set()
     for service, addresses in settings.services.items():
-        texts = [
-            text.replace("track=canary&", "") for text in addresses
-        ]  # read by the other side of this change
-        for origin in read_origins(service, texts):
+        for origin in read_origins(service, addresses):
             if origin.resolved:
                 assert origin.port in ports[origin.host]
                 asked.add(origin.host)

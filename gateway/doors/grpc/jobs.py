@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
@@ -27,7 +28,6 @@ from gateway.doors.grpc.messages import (
     Submission,
     WatchRequest,
 )
-from gateway.doors.grpc.run import pieces
 from gateway.forms import Form
 from gateway.intake import Intake
 from gateway.jobs.events import LAST_KINDS, JobEvent, parse
@@ -111,7 +111,7 @@ class Jobs:
             held += piece
             if len(held) >= CHUNK:
                 whole = len(held) - len(held) % CHUNK
-                for data in pieces(bytes(held[:whole])):
+                for data in _pieces(bytes(held[:whole])):
                     await send(self._fetched("chunk", {"name": asset.id, "data": data}))
                 del held[:whole]
         if held:
@@ -150,3 +150,8 @@ def _decoded(text: str) -> bytes:
         return base64.b64decode(text)
     except binascii.Error:
         return b""
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    for at in range(0, len(data), CHUNK):
+        yield data[at : at + CHUNK]

@@ -182,5 +182,7 @@ def _answer(outcome: Outcome, made: Iterable[Output], own: str) -> Any:
         tensor = told.outputs.add(name=one.name, datatype=one.datatype, shape=[len(one.values)])
         if one.name == "image" and outcome.pictures:
             tensor.parameters["media_type"].string_param = outcome.pictures[0].media_type
-        told.raw_output_contents.append(b"".join(one.raw))
+        told.raw_output_contents.append(
+            b"".join([part if isinstance(part, bytes) else part.data for part in one.raw])
+        )
     return told

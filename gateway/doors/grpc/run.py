@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.desk import Desk, Guest
@@ -10,6 +10,7 @@ from gateway.doors.grpc.arrive import Arrivals
 from gateway.doors.grpc.calls import Requests, Rpc, Send
 from gateway.doors.grpc.convert import Converter
 from gateway.doors.grpc.messages import CHUNK
+from gateway.kept import Kept
 from services.errors import DeadlineExceeded
 from services.frames import Event
 
@@ -29,35 +30,29 @@ class Run:
         results = 0
         async with self._desk.stream(came.operation, came.fields, guest, came.files) as (_, events):
             async for event, body in events:
-                for told in self._told(event, body, results):
+                async for told in self._told(event, body, results):
                     await send(told)
                 results += event.kind == "result"
 
-    def _told(self, event: Event, body: bytes, index: int) -> Iterator[Any]:
+    async def _told(self, event: Event, body: Kept, index: int) -> AsyncIterator[Any]:
         """The messages of one event: a large result is followed by its chunks."""
         match event.kind:
             case "preview":
-                yield self._event("preview", {**event.fields, "data": body})
+                yield self._event("preview", {**event.fields, "data": body.data})
             case "result":
                 about = {
                     **event.fields,
                     "index": index,
-                    "size": len(body),
+                    "size": body.size,
                     "role": event.get("role", "picture"),
                 }
-                whole = len(body) <= CHUNK
-                yield self._event("result", {**about, "data": body} if whole else about)
+                whole = body.size <= CHUNK
+                yield self._event("result", {**about, "data": body.data} if whole else about)
                 if not whole:
-                    for data in pieces(body):
+                    async for data in body.pieces(CHUNK):
                         yield self._event("chunk", {"name": f"result.{index}", "data": data})
             case "accepted" | "progress" | "alive" | "done":
                 yield self._event(event.kind, event.fields)
 
     def _event(self, kind: str, values: dict[str, Any]) -> Any:
         return self._converter.message("RunEvent", {kind: values})
-
-
-def pieces(body: bytes) -> Iterator[bytes]:
-    view = memoryview(body)
-    for at in range(0, len(view), CHUNK):
-        yield bytes(view[at : at + CHUNK])

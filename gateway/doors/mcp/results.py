@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from gateway.callers import Caller
 from gateway.desk import Made, Outcome
 from gateway.doors.mcp.views import SIDE, View, Viewer
 from gateway.state import GatewayState
-from services.errors import BadInput, BadPicture, DarkroomError, NotFound, UnknownModel
+from services.errors import BadInput, BadPicture, DarkroomError, DeadlineExceeded, NotFound, UnknownModel
 
 __all__ = ["ASSETS", "MODELS", "SIDE", "Answer", "Results", "fault", "told"]
 
@@ -137,6 +138,7 @@ _HELP: dict[type[DarkroomError], str] = {
     BadInput: "Correct the parameter that is named; the tool's input schema says what it takes.",
     BadPicture: "Give a whole PNG, JPEG, WebP, GIF, BMP or TIFF picture.",
     UnknownModel: "`auto` always works; darkroom://models lists the others.",
+    DeadlineExceeded: "Ask for less: fewer pictures, fewer steps, fewer pixels.",
     NotFound: "resources/list has what there is; pictures are kept for a set time.",
 }
 
@@ -146,6 +148,8 @@ def told(error: DarkroomError) -> str:
     help_ = error.what_to_do
     if help_ == type(error).help:
         help_ = _HELP.get(type(error), help_)
+        if error.retry_after is not None:
+            help_ = f"Try again in {max(1, math.ceil(error.retry_after))} seconds."
     detail = error.detail if error.detail.endswith((".", "?", "!")) else f"{error.detail}."
     return f"{detail} {help_}"
 

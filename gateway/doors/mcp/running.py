@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +20,14 @@ class Running:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
+_REMEMBERED, _SECONDS = 256, 30.0  # how many cancellations wait for their call, and for how long
+
+
 class Runnings:
     def __init__(self) -> None:
         self._calls: dict[str, dict[str, Running]] = {}
+        # a call whose pictures are still on their way can be overtaken by its cancellation
+        self._early: dict[tuple[str, str], float] = {}
 
     @contextmanager
     def call(self, session: str, request_id: RequestId | None) -> Iterator[Running]:
@@ -31,6 +38,8 @@ class Runnings:
             return
         calls, key = self._calls.setdefault(session, {}), _key(request_id)
         calls[key] = running
+        if time.monotonic() - self._early.pop((session, key), -math.inf) < _SECONDS:
+            running.scope.cancel()
         try:
             yield running
         finally:
@@ -40,10 +49,15 @@ class Runnings:
                 self._calls.pop(session, None)
 
     def cancel(self, session: str, request_id: object) -> None:
-        if isinstance(request_id, str | int) and (
-            running := self._calls.get(session, {}).get(_key(request_id))
-        ):
+        if not session or not isinstance(request_id, str | int):
+            return
+        running = self._calls.get(session, {}).get(_key(request_id))
+        if running is not None:
             running.scope.cancel()
+        else:
+            self._early[session, _key(request_id)[:1000]] = time.monotonic()
+            if len(self._early) > _REMEMBERED:
+                del self._early[next(iter(self._early))]
 
     def end(self, session: str) -> None:
         """All that the session has running."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from gateway.desk import Made
 
 SIDE = 1024  # pixels of the longer side
 BYTES = 600 * 1024  # of all pictures of an answer, before base64 makes a third more of them
-_SMALLER = 0.75
+_SMALLER = 0.9  # at least, where a picture is too large still
 _SMALLEST = 64
 _AT_ONCE = 2  # large ones that are scaled: each is decoded whole
 
@@ -47,13 +48,13 @@ def _view(picture: Made, room: int) -> View:
         if image.format == "JPEG":
             image.draft("RGB", (SIDE, SIDE))
         seen = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    side = SIDE
+    side = min(SIDE, max(seen.size))
     while True:
         seen.thumbnail((side, side), Image.Resampling.LANCZOS)
         data, media_type = _written(seen)
         if len(data) <= room or side <= _SMALLEST:
             return View(_text(data), media_type, *seen.size)
-        side = max(_SMALLEST, int(side * _SMALLER))
+        side = max(_SMALLEST, int(side * min(_SMALLER, math.sqrt(room / len(data)))))
 
 
 def _written(image: Image.Image) -> tuple[bytes, str]:

@@ -19,6 +19,13 @@ for _file in sorted((Path(__file__).parent / "conformance").glob("of_*.py")):
 ROWS = rows()
 
 
+def params() -> list[Any]:
+    """Each row, marked where its check takes long."""
+    slow = {(title, name) for title, table in TABLES.items() for name in table.slow}
+    marks = {row: [pytest.mark.slow] if (row.table, row.name) in slow else [] for row in ROWS}
+    return [pytest.param(row, marks=marks[row], id=str(row)) for row in ROWS]
+
+
 @pytest.fixture(scope="module")
 def house(stack: Any, begin_stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with strict_gateway(begin_stack, tmp_path_factory.mktemp("strict")) as strict:
@@ -27,7 +34,7 @@ def house(stack: Any, begin_stack: Any, tmp_path_factory: pytest.TempPathFactory
         made.close()
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@pytest.mark.parametrize("row", params())
 def test_what_the_page_says_of_it_is_so(house: House, row: Row) -> None:
     table = TABLES.get(row.table)
     assert table is not None and row.name in table.checks, "no check is registered for it"

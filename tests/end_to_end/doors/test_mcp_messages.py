@@ -46,7 +46,7 @@ def house(begin_stack: Any, toy: dict[str, str], tmp_path_factory: pytest.TempPa
         started.stop()
 
 
-@row("versions", "`initialize`, `server/discover`", "`ping`")
+@row("versions", "`initialize`, `server/discover`", "`clientInfo`, `capabilities`", "`ping`")
 @pytest.mark.parametrize(("mode", "version"), [("legacy", LEGACY), ("auto", MODERN)])
 async def test_the_official_client_connects_in_either_era(house: Any, mode: str, version: str) -> None:
     async with client(house.url, mode) as door:
@@ -60,7 +60,7 @@ async def test_the_official_client_connects_in_either_era(house: Any, mode: str,
         assert post(house.url, request("ping")).json()["result"] == {}
 
 
-@row("versions")
+@row("versions", "`MCP-Protocol-Version: another version`")
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18"])
 def test_older_versions_are_spoken_and_unknown_ones_answered_with_ours(house: Any, version: str) -> None:
     answer = post(house.url, initialize(version)).json()["result"]
@@ -136,6 +136,44 @@ async def test_a_keys_pictures_are_resources_page_by_page(house: Any, mode: str,
             await door.list_resources(cursor="nonsense")
 
 
+@row("`Mcp-Method`, `Mcp-Name`")
+def test_headers_of_the_version_of_2026_agree_with_the_message(house: Any) -> None:
+    about = {
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    asked = request("tools/call", {"name": "stamp", "arguments": {"image": circle()}, "_meta": about})
+    right = {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": "stamp"}
+    assert '"isError":false' in post(house.url, asked, **right).text
+    for name in ("mcp-method", "mcp-name"):
+        assert error(post(house.url, asked, **right | {name: "x"})) == (400, -32020)
+
+
+@row(
+    "`notifications/initialized`, `notifications/roots/list_changed`",
+    "`sampling`, `roots`, `elicitation`",
+    "`clientInfo`, `capabilities`",
+)
+def test_what_a_client_tells_or_answers_unasked_is_taken_and_changes_nothing(house: Any) -> None:
+    able = {"sampling": {}, "roots": {"listChanged": True}, "elicitation": {}}
+    asked = initialize()
+    asked["params"] |= {"capabilities": able, "clientInfo": {"name": "another", "version": "9"}}
+    assert post(house.url, asked).json() == post(house.url, initialize()).json()
+    for method in ("notifications/initialized", "notifications/roots/list_changed", "notifications/x"):
+        taken = post(house.url, {"jsonrpc": "2.0", "method": method})
+        assert (taken.status_code, taken.content) == (202, b"")
+    for answer in ({"result": {}}, {"error": {"code": 1, "message": "x"}}):
+        assert post(house.url, {"jsonrpc": "2.0", "id": 1, **answer}).status_code == 202
+
+
+@row("`task` of `tools/call`")
+def test_a_call_that_asks_for_a_task_is_answered_when_it_is_done(house: Any) -> None:
+    asked = call("stamp", {"image": circle()})
+    asked["params"]["task"] = {"ttl": 60_000}
+    answer = post(house.url, asked, accept="application/json").json()["result"]
+    assert answer["structuredContent"]["operation"] == "stamp"
+
+
 @row("`logging/setLevel`")
 def test_a_log_level_is_taken_and_changes_nothing(house: Any) -> None:
     assert post(house.url, request("logging/setLevel", {"level": "debug"})).json()["result"] == {}
@@ -149,7 +187,7 @@ def test_a_log_level_is_taken_and_changes_nothing(house: Any) -> None:
 def test_what_is_not_here_is_said_not_to_be(house: Any, method: str) -> None:
     ref = {"type": "ref/prompt", "name": "x"}
     params = {"uri": "x", "ref": ref, "argument": {"name": "a", "value": ""}}
-    assert error(post(house.url, request(method, params)))[1] in (-32601, -32600)
+    assert error(post(house.url, request(method, params)))[1] == (-32601 if method else -32600)
 
 
 def test_the_access_line_and_the_metrics_name_the_door_and_the_operation(house: Any) -> None:
@@ -300,10 +338,10 @@ def test_other_content_types_and_accepts_and_sizes_are_refused(house: Any) -> No
     assert '"isError":true' in told and "bytes at most" in told
 
 
-@row("`GET /mcp`")
+@row("`GET /mcp`, `Last-Event-ID`")
 def test_other_methods_are_refused_with_those_that_are_right(house: Any) -> None:
     for method in ("GET", "PUT", "PATCH"):
-        answer = httpx.request(method, f"{house.url}/mcp", headers=BOTH)
+        answer = httpx.request(method, f"{house.url}/mcp", headers=BOTH | {"last-event-id": "1"})
         assert error(answer)[0] == 405
         assert answer.headers["allow"] == "POST, DELETE"
     assert error(httpx.post(f"{house.url}/mcp/x", headers=BOTH))[0] == 404

@@ -43,10 +43,13 @@ class Table:
     def __init__(self, title: str) -> None:
         self.title = title
         self.checks: dict[str, tuple[str, Check]] = {}
+        self.slow: set[str] = set()
         assert title not in TABLES, title
         TABLES[title] = self
 
-    def works(self, *names: str) -> Callable[[Check], Check]:
+    def works(self, *names: str, slow: bool = False) -> Callable[[Check], Check]:
+        """`slow` ones take more than a second; `make test-all` asks them."""
+        self.slow |= set(names) if slow else set()
         return self._register("works", names)
 
     def refused(self, *names: str) -> Callable[[Check], Check]:

@@ -132,7 +132,7 @@ def _(house: House) -> None:
     stopped(house, "interrupt")
 
 
-@endpoints.works("POST /sdapi/v1/skip")
+@endpoints.works("POST /sdapi/v1/skip", slow=True)
 def _(house: House) -> None:
     stopped(house, "skip")
 
@@ -227,7 +227,7 @@ def _(house: House) -> None:
 picture = Table("of a picture at AUTOMATIC1111")
 
 
-@picture.works("prompt", "negative_prompt")
+@picture.works("prompt", "negative_prompt", slow=True)
 def _(house: House) -> None:
     assert red(drawn(house, **RED | {"prompt": "a green circle on a blue background"})) < 100
     assert drawn(house, negative_prompt="blue").tobytes() != same_drawing(house, {})
@@ -383,7 +383,7 @@ def _(house: House) -> httpx.Response:
     return in_its_form(ask(house, "img2img", **ASK))
 
 
-@change.works("mask")
+@change.works("mask", slow=True)
 def _(house: House) -> None:
     for mask in (HOLE, base64_of(png(hole().resize((256, 256))))):
         after = changed(house, **FILL | {"mask": mask, "denoising_strength": 1})
@@ -461,7 +461,7 @@ def _(house: House) -> None:
     assert size(samples_format="webp", jpeg_quality=50) < size(samples_format="webp", webp_lossless=True)
 
 
-@options.works("show_progress_every_n_steps")
+@options.works("show_progress_every_n_steps", slow=True)
 def _(house: House) -> None:
     stopped(house, "interrupt")
 

@@ -51,7 +51,9 @@ def _(house: House) -> None:
     assert in_its_form(steered(house, *[UNIT] * 4)).status_code == 422
 
 
-@unit.works("weight", "guidance_start", "guidance_end", "threshold_a", "threshold_b", "control_mode")
+@unit.works(
+    "weight", "guidance_start", "guidance_end", "threshold_a", "threshold_b", "control_mode", slow=True
+)
 def _(house: House) -> None:
     made = same_unit(house, {})[0]
     for more in (
@@ -116,7 +118,7 @@ detecting.ignored(maps, controlnet_processor_res=64, controlnet_masks=[SCENE], l
 cutting = Table("of `/rembg` at AUTOMATIC1111")
 
 
-@cutting.works("input_image", "model", "return_mask", "alpha_matting")
+@cutting.works("input_image", "model", "return_mask", "alpha_matting", slow=True)
 def _(house: House) -> None:
     assert cut(house, {"return_mask": True}).mode == "L"
     plain = cut(house, {"model": "grabcut"})

@@ -186,7 +186,7 @@ _changes("sd_guidance_scale", 2.0, 9.0)
 _changes("sd_sampler", "Euler", "DDIM")
 
 
-@erasing.works("sd_seed")
+@erasing.works("sd_seed", slow=True)
 def _(house: House) -> None:
     with chosen(house, "micro"):
         one, again, other = (inpaint(house, PAINT | {"sd_seed": seed}) for seed in (5, 5, 6))

@@ -128,7 +128,7 @@ def in_whole(answer: httpx.Response) -> dict[str, Any]:
     return found
 
 
-@picture.works("prompt")
+@picture.works("prompt", slow=True)
 def _(house: House) -> None:
     whole = {"size": "128x128", "quality": "medium"}
     assert red(shown(generated(house, whole))) > 200
@@ -160,7 +160,7 @@ def _(house: House) -> None:
     assert abs(width / height - 2) < 0.3
 
 
-@picture.works("quality")
+@picture.works("quality", slow=True)
 def _(house: House) -> None:
     from services.origin.infotext import read_parameters
 
@@ -180,7 +180,7 @@ def _(house: House) -> None:
     assert list(in_whole(asked(house, model="dall-e-3"))["data"][0]) == ["url"]
 
 
-@picture.works("output_format", "output_compression")
+@picture.works("output_format", "output_compression", slow=True)
 def _(house: House) -> None:
     sizes = []
     for compression in (10, 95):
@@ -236,7 +236,7 @@ picture.ignored(
 edits = Table("of an edit at OpenAI")
 
 
-@edits.works("image")
+@edits.works("image", slow=True)
 def _(house: House) -> None:
     other = scene().rotate(90)
     for files in ([("image", png(scene()))], [("image[]", png(scene())), ("image[]", png(other))]):
@@ -257,7 +257,7 @@ def _(house: House) -> None:
     assert (whole.status_code, whole.json()["error"]["param"]) == (400, "mask")
 
 
-@edits.works("input_fidelity")
+@edits.works("input_fidelity", slow=True)
 def _(house: House) -> None:
     def strayed(fidelity: str) -> float:
         told = in_whole(edit(house, [("image", png(scene()))], input_fidelity=fidelity, n="2"))
