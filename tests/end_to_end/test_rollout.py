@@ -28,9 +28,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 ROOT = Path(__file__).parents[2]
-ROUNDS = [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(400)])]
+ROUNDS = [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 LEAD = {"drain_lead": "1.5"}
 # a look falls well within the lead, as with the defaults of 1 s and 5 s
 SETTINGS = {**LEAD, "health_interval": "0.3", "job_attempts": "1"}

@@ -26,9 +26,9 @@ from PIL import Image
 from tests.observe.queries import ALERTS, FOREIGN, rule_files
 
 ROOT = Path(__file__).parents[2]
-SCRAPE = "500ms"
+SCRAPE = "1s"
 NAMESPACE = "studio"
-PATIENCE = 90.0
+PATIENCE = 120.0
 
 
 def free_port() -> int:
@@ -109,7 +109,7 @@ class Prometheus:
             found.setdefault(series.pop("__name__"), set()).update(series)
         return found
 
-    def until(self, query: str, seconds: float = 30) -> None:
+    def until(self, query: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not self.value(query):
             assert time.monotonic() < end, f"{query} has no result"
@@ -202,7 +202,7 @@ async def exercise(gateway: str, observed: Prometheus, hook: str) -> None:
             waits = {"operation": "remove-background", "params": away}
             assert (await client.post("/v1/jobs", json=waits)).status_code == 202
             await asyncio.sleep(1.5 if number < 2 else 0)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while True:
             jobs = (await client.get("/v1/jobs", params={"limit": "50"})).json()["jobs"]
             states = [job["state"] for job in jobs if job["service"] == "cleanup"]
