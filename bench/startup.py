@@ -1,6 +1,6 @@
 """How long until the first picture: a fresh clone with a warm package cache, the second start, the gateway alone.
 
-    python -m bench.startup [--skip-fresh]
+    python -m bench.startup [--skip-fresh] [--only-gateway]
 
 The first figure runs `make up` in a `git clone` of this repository's last commit, with whatever pip has cached; it
 ends with the first picture's last byte. The other two use the environment that the clone then has.
@@ -86,13 +86,14 @@ def main() -> None:
     parser.add_argument(
         "--skip-fresh", action="store_true", help="use this environment instead of a fresh one"
     )
+    parser.add_argument("--only-gateway", action="store_true", help="start nothing but the gateway")
     given = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="darkroom-startup-") as name:
         folder, port = Path(name), free_port()
         clone, data = folder / "clone", folder / "data"
         up = [str(Path(sys.executable).with_name("darkroom")), "up"]
-        if not given.skip_fresh:
+        if not given.skip_fresh and not given.only_gateway:
             subprocess.run(["git", "clone", "--quiet", "--depth", "1", f"file://{ROOT}", clone], check=True)
             up = ["make", "--no-print-directory", "up"]
             with started(up, clone, data, port) as began:
@@ -105,7 +106,7 @@ def main() -> None:
             )
             assert size > 0
         where = clone if clone.exists() else folder
-        for turn in ("second", "third"):
+        for turn in () if given.only_gateway else ("second", "third"):
             with started(up, where, data, port) as began:
                 answers(port)
                 ready = time.monotonic() - began

@@ -19,7 +19,6 @@ import pytest
 import webuiapi
 from PIL import Image, ImageDraw, ImageFilter
 
-from gateway.doors import a1111_told
 from services.micro import world
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "samples" / "astronaut.jpg"
@@ -526,59 +525,6 @@ def test_a_mistake_is_refused_in_its_own_form_and_the_field_is_named(
 )
 def test_other_mistakes_too(door: httpx.Client, path: str, asked: Any, status: int) -> None:
     assert refused(door, path, asked).status_code == status
-
-
-# ── the table in docs/doors.md ────────────────────────────────────────────────────────────────────────────────
-
-
-def rows() -> Iterator[str]:
-    """The first cell of each row."""
-    text = (SAMPLE.parents[1] / "doors.md").read_text()
-    section = text.partition("## AUTOMATIC1111\n")[2].partition("\n## ")[0]
-    for line in section.splitlines():
-        if line.startswith("| ") and not line.startswith("| of its"):
-            yield line.split("|")[1].strip()
-
-
-def paths(cell: str) -> Iterator[tuple[str, str]]:
-    """`GET /a/b`, `c` as (GET, /a/b) and (GET, /a/c)."""
-    methods, base = [], ""
-    for told in re.findall(r"`([^`]+)`", cell):
-        *named, last = told.split(" ")
-        if named or told in ("GET", "POST"):
-            methods = [*methods, *named] if named else [told]
-        if last.startswith("/"):
-            base = last.rpartition("/")[0]
-        if last not in ("GET", "POST") and methods:
-            for method in methods:
-                yield method, last if last.startswith("/") else f"{base}/{last}"
-
-
-def test_every_path_of_the_table_is_there(door: httpx.Client) -> None:
-    told = [path for cell in rows() for path in paths(cell)]
-    assert len(told) > 35
-    for method, path in told:
-        if method == "GET":
-            assert door.get(path).status_code == 200, path
-        else:
-            answer = door.post(path, json={})
-            assert answer.json() is None or answer.json() == {} or "nothing here" not in answer.text, path
-            assert answer.status_code != 405, path
-
-
-def test_every_field_that_is_repeated_is_in_the_table() -> None:
-    """What `parameters` repeats of a request is what this door knows of."""
-    text = " ".join(rows())
-    families = [name.removesuffix("*") for name in re.findall(r"`(\w+_)\*`", text)]
-    for name in a1111_told.PARAMETERS:
-        assert f"`{name}`" in text or any(name.startswith(family) for family in families), name
-
-
-@pytest.mark.parametrize(
-    "path", ["extra-single-image", "train/embedding", "create/embedding", "server-kill", "unload-checkpoint"]
-)
-def test_what_the_table_says_is_not_here_is_not_found(door: httpx.Client, path: str) -> None:
-    assert refused(door, f"/sdapi/v1/{path}", {}).status_code == 404
 
 
 # ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────

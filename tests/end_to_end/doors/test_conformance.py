@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.doors import a1111_told
 from tests.end_to_end.doors.conformance.checks import TABLES, House
 from tests.end_to_end.doors.conformance.page import Row, rows
 from tests.end_to_end.doors.conformance.strict import strict_gateway
@@ -55,6 +56,11 @@ def test_every_check_has_its_row_and_no_name_stands_twice() -> None:
 def test_every_verdict_is_one_that_is_known() -> None:
     assert {row.verdict for row in ROWS} <= {"works", "ignored", "refused"}
     assert all(bool(row.code) == (row.verdict == "refused") for row in ROWS)
+
+
+def test_every_field_that_automatic1111s_door_repeats_is_in_its_tables() -> None:
+    told = {row.name for row in ROWS if row.table.endswith("at AUTOMATIC1111")}
+    assert set(a1111_told.PARAMETERS) - told == set()
 
 
 def code_of(seen: Any) -> str:
