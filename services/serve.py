@@ -99,7 +99,7 @@ def serve(bento: Any, host: str, port: int) -> None:
         try:
             runner.run(server.serve())
         except SystemExit as end:
-            # All is closed. What the interpreter would still tidy up takes seconds of a core, with numba and SciPy loaded,
+            # All is closed. With numba and SciPy loaded the interpreter's own tidying up takes seconds of a core,
             # and a thread that does not look at its job would keep a drained process alive.
             logging.shutdown()
             os._exit(end.code if isinstance(end.code, int) else 1)
