@@ -48,9 +48,10 @@ fix: $(VENV)/.dev ## Put right what can be put right by a program
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-schemas: $(VENV)/.embedded ## Write what follows from the operations: services/schemas.json, gRPC's messages
+schemas: $(VENV)/.embedded ## Write what follows from the operations: services/schemas.json, gRPC's messages, the client's methods
 	@$(BIN)/python -m services.schemas
 	@$(BIN)/python -m gateway.doors.grpc.write
+	@$(BIN)/python -m gateway.client_asks
 
 docs: $(VENV)/.embedded ## Write the pages of docs/ that are made from the code
 	@$(BIN)/python -m gateway.settings_table

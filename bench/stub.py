@@ -44,6 +44,9 @@ class Behaviour:
     )
     enforce: int = 0  # answers 429 to more calls at once than this
     steps: int = 0
+    draining: bool = False
+    slug: str = ""  # of what it refuses with, else what fits the status
+    models: list[str] = field(default_factory=lambda: ["stub"])
     operations: dict[str, list[str]] = field(
         default_factory=lambda: {name: sorted(kind.accepted_digests()) for name, kind in OPERATIONS.items()}
     )
@@ -185,8 +188,9 @@ class _Connection(asyncio.Protocol):
                 "ready": behaviour.ready,
                 "capacity": behaviour.capacity,
                 "in_flight": stub.seen.in_flight,
-                "models": [{"name": "stub"}],
+                "models": [{"name": name, "loaded": True} for name in behaviour.models],
                 "reason": None,
+                "draining": behaviour.draining,
             }
             self._json(200, said, "application/json")
             return
@@ -203,9 +207,12 @@ class _Connection(asyncio.Protocol):
         if behaviour.hang == "run":
             return
         if behaviour.refuse and (not behaviour.refuse_first or seen.calls <= behaviour.refuse_first):
-            slug = {429: "at-capacity", 503: "unavailable", 422: "bad-picture", 500: "service-fault"}.get(
-                behaviour.refuse, "x"
-            )
+            slug = behaviour.slug or {
+                429: "at-capacity",
+                503: "unavailable",
+                422: "bad-picture",
+                500: "service-fault",
+            }.get(behaviour.refuse, "x")
             self._json(
                 behaviour.refuse, {"type": f"urn:darkroom:problem:{slug}", "detail": "the stub refuses"}
             )

@@ -25,6 +25,7 @@ from gateway.desk import Desk
 from gateway.doors import admin, assets, catalogue, jobs, pages
 from gateway.doors.a1111 import A1111
 from gateway.doors.iopaint import IOPaint
+from gateway.doors.mcp.door import ModelContext
 from gateway.doors.native import RunDoor
 from gateway.doors.oip import OpenInference
 from gateway.doors.openai import OpenAI
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("darkroom.gateway")
 
 # the doors that speak somebody else's language
-DIALECTS = (OpenAI, A1111, IOPaint, Rembg, OpenInference, TensorFlowServing)
+DIALECTS = (OpenAI, A1111, IOPaint, Rembg, OpenInference, TensorFlowServing, ModelContext)
 
 
 class Gateway:
@@ -124,7 +125,7 @@ class Gateway:
         self.logs.start()
         telemetry.start(self.settings, "darkroom-gateway")
         state = self.state
-        await state.db.open()
+        await state.db.open(migrate=self.settings.migrate == "start")
         await state.keys.seed()
         check_exposure(self.settings, await state.keys.any_exist())
         await state.limits.start()
@@ -148,23 +149,33 @@ class Gateway:
         log.info("ready to answer on %s:%d", self.settings.host, self.settings.port)
 
     def begin_drain(self) -> asyncio.Task[None]:
-        """SIGTERM came: say so in /readyz, hand jobs back, end event streams; calls in flight may finish."""
+        """SIGTERM came: say so in /readyz, hand jobs back. Balancers need a moment to see it, so that calls are taken
+        for `drain_lead` seconds more; then event streams end, and calls in flight may finish."""
         if self._ending is None:
             self.state.draining = True
             self._ending = asyncio.get_running_loop().create_task(self._drain())
         return self._ending
 
     async def _drain(self) -> None:
-        log.info("shutting down: calls in flight have %g s to finish", self.settings.drain)
+        lead, drain = self.settings.drain_lead, self.settings.drain
+        log.info("shutting down: calls are taken for %g s more, and then have %g s to finish", lead, drain)
         if self._grpc is not None:
             await self._grpc.drain()
-        calls = asyncio.create_task(self.state.upstream.drain(self.settings.drain))
+        jobs = asyncio.create_task(self._dispatcher.stop())
+        calls = None
         try:
-            await self._dispatcher.stop()
+            await asyncio.sleep(lead)
+            self.state.refusing = True
+            if self._grpc is not None and lead:
+                self._grpc.send_away(drain)
+            calls = asyncio.create_task(self.state.upstream.drain(drain))
+            await jobs
             await self.state.events.close()
             await calls
         finally:
-            calls.cancel()
+            for task in (jobs, calls):
+                if task is not None:
+                    task.cancel()
 
     async def stop(self) -> None:
         await asyncio.wait([self.begin_drain()])

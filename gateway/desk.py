@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,12 +120,15 @@ class Desk:
         fields: Mapping[str, Any],
         guest: Guest,
         files: Mapping[str, Blob] | None = None,
+        tell: Callable[[Event], Awaitable[None]] | None = None,
     ) -> Outcome:
-        """The whole outcome; the call is given up when its client goes away."""
+        """The whole outcome; the call is given up when its client goes away. `tell` hears of each event as it comes."""
         began = time.perf_counter()
         async with self.stream(operation, fields, guest, files) as (ask, events):
             outcome = Outcome(ask)
             async for event, body in events:
+                if tell is not None:
+                    await tell(event)
                 match event.kind:
                     case "accepted":
                         outcome.model = str(event.get("model", ""))
@@ -152,6 +155,7 @@ class Desk:
         logs.tell(operation=operation.name())
         form = Form(fields=dict(fields), files=dict(files or {}))
         ask, parts = await self._intake.receive(operation, form, guest.caller)
+        form.fields.clear()  # base64 that has become parts need not wait in line, too
         try:
             draw_seed(ask)
             call = Call(ask, parts, guest.caller, deadline, guest.request_id)

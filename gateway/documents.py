@@ -158,14 +158,25 @@ class ModelList(Document):
     data: list[ModelDocument]
 
 
+class TrackHealth(Document):
+    track: Literal["stable", "canary"]
+    share: float
+    up: int
+    in_flight: int
+    models: list[str]
+    versions: list[str]
+
+
 class ServiceHealth(Document):
     ready: bool
     endpoints: int
     up: int
     reason: str | None
+    tracks: list[TrackHealth]
 
 
 class Readiness(Document):
     ready: bool
     services: dict[str, ServiceHealth]
     reasons: list[str]
+    ports: dict[str, int]  # of gRPC, where it is open: `grpc`, and `inference` for other servers' clients

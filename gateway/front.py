@@ -27,6 +27,7 @@ _BEARER, _BASIC = b"bearer ", b"basic "
 REFUSED = frozenset({401, 403, 429})
 # else a browser guesses for how long what it was once told is true: a document changes, and only a picture says that it
 # never does
+_ELSEWHERE = (b"connection", b"close")
 _ASK_AGAIN = (b"cache-control", b"no-cache")
 
 
@@ -55,6 +56,8 @@ class Front:
             path = scope["path"] = path[len(self._root) :]
         scope.update(self._tools)
         answer, dialect = _Answer(send), None
+        if self._state.draining:
+            answer.more = [_ELSEWHERE]  # the next request of this client finds another gateway
         try:
             if "\0" in path:
                 raise NotFound("No path has a null character.")
@@ -88,7 +91,7 @@ class Front:
         scope["caller"] = caller
         logs.tell(key=caller.key_id)
         if (standing := await self._state.limits.admit(caller)) is not None:
-            answer.more = standing.headers()
+            answer.more = [*answer.more, *standing.headers()]
 
     async def _admit(self, scope: Scope, path: str, answer: _Answer) -> None:
         given = secret(scope["headers"])
@@ -99,7 +102,7 @@ class Front:
         scope["caller"] = caller
         logs.tell(key=caller.key_id, door="admin" if path.startswith("/v1/admin") else "native")
         if (standing := await self._state.limits.admit(caller)) is not None:
-            answer.more = standing.headers()
+            answer.more = [*answer.more, *standing.headers()]
 
 
 class _Answer:

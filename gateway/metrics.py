@@ -24,7 +24,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from gateway.upstream.observe import BreakerState, RetryReason
+from gateway.upstream.observe import BreakerState, RetryReason, Track
 from services.operations import OPERATIONS
 
 if TYPE_CHECKING:
@@ -77,6 +77,19 @@ class Metrics:
         )
         self._call_seconds = Histogram(
             "upstream_seconds", "Calls to services.", ["service"], buckets=SECONDS, **made
+        )
+        self._attempts = Counter(
+            "upstream_attempts",
+            "Attempts at endpoints of a track, by how they ended; a call that is repeated has several.",
+            ["service", "track", "outcome"],
+            **made,
+        )
+        self._attempt_seconds = Histogram(
+            "upstream_attempt_seconds",
+            "Attempts that ended well.",
+            ["service", "track"],
+            buckets=SECONDS,
+            **made,
         )
         self._retries = Counter(
             "upstream_retries", "Attempts after the first.", ["service", "reason"], **made
@@ -211,6 +224,11 @@ class Metrics:
         self._child(self._calls, service, outcome).inc()
         self._child(self._call_seconds, service).observe(seconds)
 
+    def upstream_attempt(self, service: str, track: Track, outcome: str, seconds: float) -> None:
+        self._child(self._attempts, service, track, outcome).inc()
+        if outcome == "done":  # a canary that fails at once is not a quick one
+            self._child(self._attempt_seconds, service, track).observe(seconds)
+
     def upstream_retry(self, service: str, reason: RetryReason) -> None:
         self._child(self._retries, service, reason).inc()
 
@@ -259,6 +277,7 @@ class _Levels(Collector):
         pools = {name: _levels(status) for name, status in self.services.items()}
         for level, what in _POOL_LEVELS.items():
             yield _gauge(level, what, pools, level)
+        yield from _track_levels(self.services)
         queues = {name: asdict(levels) for name, levels in self.queue.items()}
         yield _gauge("jobs_queued", "Jobs that wait.", queues, "queued")
         yield _gauge("jobs_running", "Jobs that run.", queues, "running")
@@ -289,6 +308,39 @@ def _levels(status: ServiceStatus) -> dict[str, float]:
         "upstream_breakers_open": sum(endpoint.breaker != "closed" for endpoint in status.endpoints),
         "upstream_ready": int(status.ready),
     }
+
+
+_TRACK_LEVELS = {
+    "upstream_track_share": "The share of a service's calls that a track is to get.",
+    "upstream_track_in_flight": "Calls that a track's endpoints work on.",
+    "upstream_track_capacity": "Calls that a track's endpoints take at once.",
+}
+
+
+def _track_levels(services: Mapping[str, ServiceStatus]) -> Iterator[GaugeMetricFamily]:
+    """What a canary and the stable endpoints beside it are told apart by."""
+    families = {
+        level: GaugeMetricFamily(f"darkroom_{level}", what, labels=["service", "track"])
+        for level, what in _TRACK_LEVELS.items()
+    }
+    health = GaugeMetricFamily(
+        "darkroom_upstream_track_endpoints",
+        "Endpoints of a track: up, loading, draining, down, unknown.",
+        labels=["service", "track", "health"],
+    )
+    models = GaugeMetricFamily(
+        "darkroom_upstream_track_model", "1: a track has it loaded.", labels=["service", "track", "model"]
+    )
+    for service, status in services.items():
+        for track in status.tracks:
+            where = [service, track.track]
+            for level, family in families.items():
+                family.add_metric(where, getattr(track, level.removeprefix("upstream_track_")))
+            for state, count in track.health.items():
+                health.add_metric([*where, state], count)
+            for model in track.models:
+                models.add_metric([*where, model], 1)
+    yield from (*families.values(), health, models)
 
 
 def _gauge(name: str, what: str, levels: Mapping[str, Mapping[str, float]], level: str) -> GaugeMetricFamily:

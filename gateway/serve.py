@@ -63,15 +63,21 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._begin_drain)
 
     def _begin_drain(self) -> None:
-        began = time.monotonic()
+        began, settings = time.monotonic(), self._gateway.settings
 
         def drained(_: object) -> None:
             # what is no call to a service (an upload, a download) has the rest of the time
-            left = self._gateway.settings.drain - (time.monotonic() - began)
+            left = settings.drain_lead + settings.drain - (time.monotonic() - began)
             self.config.timeout_graceful_shutdown = max(LAST_WORDS, round(left))
             self.should_exit = True
 
         self._gateway.begin_drain().add_done_callback(drained)
+        asyncio.get_running_loop().call_later(settings.drain_lead, self._close_idle)
+
+    def _close_idle(self) -> None:
+        """A kept connection on which nothing was asked since would bring its next request here; a new one need not."""
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
 
     def _hurry(self) -> None:
         """A second signal."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="postgresql://...; a SQLite file in the data folder if absent."
     )
+    migrate: Literal["start", "wait"] = Field(
+        "start",
+        description="start or wait: the gateway brings the database up to date as it starts, or waits until `darkroom "
+        "migrate` has.",
+    )
     redis_url: SecretStr | None = Field(
         None, description="redis://... for events and limits; in memory if absent."
     )
@@ -94,8 +99,8 @@ class Settings(BaseSettings):
     services: dict[str, list[str]] = Field(
         {},
         description='Where each service is, as JSON: {"cleanup": ["http://127.0.0.1:3001"]}. `dns+http://name:port` '
-        "resolves a name again and again; `#weight=0.1` after an address makes it a canary. `grpc://host:8500` is "
-        "TensorFlow Serving, for pix2pix.",
+        "resolves a name again and again; `#track=canary&weight=0.1` after an address makes it the canary, with a "
+        "tenth of the calls. `grpc://host:8500` is TensorFlow Serving, for pix2pix.",
     )
     apart: bool = Field(
         False,
@@ -128,8 +133,14 @@ class Settings(BaseSettings):
     breaker_pause: float = Field(
         5.0, gt=0, description="Seconds until an open breaker lets one call through."
     )
+    drain_lead: float = Field(
+        5.0,
+        ge=0,
+        description="Seconds from SIGTERM on in which calls are still taken, while readiness says that the end comes; "
+        "`darkroom up` sets 0.",
+    )
     drain: float = Field(
-        30.0, ge=0, description="Seconds that calls in flight may take to finish on SIGTERM."
+        30.0, ge=0, description="Seconds that calls in flight may take to finish after that."
     )
 
     # ── TensorFlow Serving ───────────────────────────────────────────────────────────────────────────────────
@@ -145,6 +156,12 @@ class Settings(BaseSettings):
         "",
         pattern=r"^([0-9]{1,18}|[A-Za-z][A-Za-z0-9_.-]{0,63})?$",
         description="The version (a number or a label) that answers a call which names none; the newest if absent.",
+    )
+    pix2pix_canary: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="The share of the calls without a version that the version with the label `canary` answers.",
     )
     pix2pix_capacity: int = Field(
         16, ge=1, description="Calls at once to one TensorFlow Serving, which cannot say it; it batches them."
@@ -222,6 +239,10 @@ class Settings(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError(
                 "tls_cert and tls_key go together: set both DARKROOM_TLS_CERT and DARKROOM_TLS_KEY"
+            )
+        if self.pix2pix_canary and "canary" not in self.pix2pix_labels:
+            raise ValueError(
+                "DARKROOM_PIX2PIX_CANARY gives calls to the label canary: add it to DARKROOM_PIX2PIX_LABELS"
             )
         shared = ("database_url", "redis_url", "storage_url", "secret")
         missing = [f"DARKROOM_{name.upper()}" for name in shared if not getattr(self, name)]

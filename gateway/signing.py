@@ -1,4 +1,4 @@
-"""Signatures: of links to pictures, and of webhooks; one secret, a key derived from it for each purpose."""
+"""Signatures of links to pictures, of sessions, of webhooks; one secret, a key derived from it for each purpose."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Signer:
     def __init__(self, secret: bytes) -> None:
         self._links = _derive(secret, b"darkroom links v1")
         self._webhooks = _derive(secret, b"darkroom webhooks v1")
+        self._sessions = _derive(secret, b"darkroom sessions v1")
 
     @classmethod
     def open(cls, settings: Settings) -> Signer:
@@ -63,6 +64,21 @@ class Signer:
 
     def _link_signature(self, path: str, expires: int) -> str:
         return hmac.new(self._links, f"{expires}\n{path}".encode(), hashlib.sha256).hexdigest()
+
+    # ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def session(self, owner: str) -> str:
+        """A new name for what one client does under the key `owner`; no gateway has to remember it."""
+        drawn = secrets.token_hex(16)
+        return f"{drawn}-{self._session_signature(drawn, owner)}"
+
+    def is_session(self, name: str, owner: str) -> bool:
+        """Did `session` make it for this owner?"""
+        drawn, _, signature = name.partition("-")
+        return hmac.compare_digest(self._session_signature(drawn, owner).encode(), signature.encode())
+
+    def _session_signature(self, drawn: str, owner: str) -> str:
+        return hmac.new(self._sessions, f"{drawn}\n{owner}".encode(), hashlib.sha256).hexdigest()[:32]
 
     # ── webhooks ─────────────────────────────────────────────────────────────────────────────────────────────
 

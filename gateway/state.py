@@ -30,4 +30,7 @@ class GatewayState:
     events: EventLog
     assets: Assets
     signer: Signer
-    draining: bool = field(default=False)
+    draining: bool = field(default=False)  # told to stop: readiness says so
+    # and those who look at it have had time to see it: nothing new is taken
+    refusing: bool = field(default=False)
+    ports: dict[str, int] = field(default_factory=dict)  # of gRPC, once they are open

@@ -6,8 +6,8 @@ with a request is continued; `headers` carries it on to a service.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from gateway import logs
@@ -24,6 +24,7 @@ TRACES = "/v1/traces"
 EXPORT_TIMEOUT = 2.0
 CLOSE_TIMEOUT = 2.0
 QUEUED_SPANS = 4096
+_CARRIED = frozenset({b"traceparent", b"tracestate"})
 _UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 _NOTHING: nullcontext[None] = nullcontext()
 
@@ -91,6 +92,37 @@ def headers() -> dict[str, str]:
     return carrier
 
 
+def serving(
+    name: str, headers: Iterable[tuple[bytes, bytes]], attributes: Mapping[str, Attribute]
+) -> AbstractContextManager[Span | None]:
+    """A span around all of a request, as a child of the caller's where its headers bring a traceparent."""
+    if _tracer is None:
+        return _NOTHING
+    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier = {key.decode(): value.decode("latin-1") for key, value in headers if key in _CARRIED}
+    parent = TraceContextTextMapPropagator().extract(carrier)
+    return _begun(_tracer, name, context=parent, kind=SpanKind.SERVER, attributes=dict(attributes))
+
+
+def answered(current: Span | None, attributes: Mapping[str, Attribute], *, fault: bool) -> None:
+    """How the request of a span that `serving` gave was answered; `fault` where it was one of ours."""
+    if current is not None:
+        from opentelemetry.trace import Status, StatusCode
+
+        current.set_attributes(dict(attributes))
+        if fault:
+            current.set_status(Status(StatusCode.ERROR))
+
+
+@contextmanager
+def _begun(tracer: Tracer, name: str, **more: Any) -> Iterator[Span]:
+    with tracer.start_as_current_span(name, **more) as current:
+        logs.tell(trace=f"{current.get_span_context().trace_id:032x}")
+        yield current
+
+
 def _named(attributes: Mapping[str, Attribute]) -> dict[str, Any]:
     return {f"darkroom.{name}": value for name, value in attributes.items()}
 
@@ -105,26 +137,13 @@ class Traces:
         if _tracer is None or scope["type"] != "http" or scope["path"] in _UNTRACED:
             await self._app(scope, receive, send)
             return
-        from opentelemetry.trace import SpanKind, Status, StatusCode
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-        carrier = {
-            name.decode(): value.decode("latin-1")
-            for name, value in scope["headers"]
-            if name in (b"traceparent", b"tracestate")
-        }
-        parent = TraceContextTextMapPropagator().extract(carrier)
         attributes = {"http.request.method": scope["method"], "url.path": scope["path"]}
-        with _tracer.start_as_current_span(
-            f"{scope['method']} {scope['path']}", context=parent, kind=SpanKind.SERVER, attributes=attributes
-        ) as current:
-            logs.tell(trace=f"{current.get_span_context().trace_id:032x}")
+        with serving(f"{scope['method']} {scope['path']}", scope["headers"], attributes) as current:
 
             async def watched(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    current.set_attribute("http.response.status_code", message["status"])
-                    if message["status"] >= 500:
-                        current.set_status(Status(StatusCode.ERROR))
+                    status = message["status"]
+                    answered(current, {"http.response.status_code": status}, fault=status >= 500)
                 await send(message)
 
             await self._app(scope, receive, watched)

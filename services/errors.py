@@ -71,6 +71,17 @@ class DarkroomError(Exception):
         self.what_to_do = help or self.help
         self.extra = extra
 
+    @property
+    def type(self) -> str:
+        """The stable name of this kind of error."""
+        return TYPE_PREFIX + self.slug
+
+    @property
+    def request_id(self) -> str | None:
+        """What the gateway called the request that failed; its logs have it."""
+        found = self.extra.get("request_id")
+        return None if found is None else str(found)
+
     def problem(self) -> dict[str, Any]:
         """The RFC 9457 document."""
         document: dict[str, Any] = {

@@ -2,7 +2,9 @@
 
 NAME is a service of ours (`cleanup`), an extension's package, or the name of a service that an extension has.
 It is BentoML's application in one process, without the second one that `bentoml serve` puts above it: the
-same routes, ready sooner, and SIGTERM drains it and leaves nothing behind.
+same routes, ready sooner, and SIGTERM drains it and leaves nothing behind:
+
+    SIGTERM ── drain_lead: says so, takes calls ── drain: takes none, finishes ── ends what is left, leaves
 """
 
 from __future__ import annotations
@@ -75,12 +77,18 @@ def serve(bento: Any, host: str, port: int) -> None:
     logging.getLogger("bentoml").setLevel(logging.WARNING)
     # it logs a caller's mistake as an exception; our own faults are logged where they happen
     logging.getLogger("bentoml._internal.server.http_app").setLevel(logging.CRITICAL)
-    drain = app.settings.drain
+    lead, drain = app.settings.drain_lead, app.settings.drain
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            first = not app.draining
+            app.announce_end()
+            wait = lead if first and app.loaded else 0.0  # a second signal is an order to hurry
+            loop.call_soon_threadsafe(loop.call_later, wait, self._close, sig, frame)
+
+        def _close(self, sig: int, frame: FrameType | None) -> None:
             app.drain()
-            loop.call_soon_threadsafe(loop.call_later, drain, app.stop_work)
+            loop.call_later(drain, app.stop_work)
             super().handle_exit(sig, frame)
 
     config = uvicorn.Config(

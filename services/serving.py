@@ -113,9 +113,10 @@ class ServiceApp:
         self.operations = kind.operations()
         self.capacity = self.settings.capacity or kind.capacity or cores()
         self.in_flight = 0
-        self.ready = False
+        self.loaded = False
         self.reason: str | None = "It is loading its models."
-        self.draining = False
+        self.draining = False  # told to stop: `describe` and /readyz say so
+        self.refusing = False  # and whoever looks at them has had time to see it
         self.calls: set[Call] = set()
         self.executor = ThreadPoolExecutor(self.capacity, thread_name_prefix=f"{self.name}-work")
         self.origin = Origin(
@@ -168,15 +169,27 @@ class ServiceApp:
             self.reason = f"Its models could not be loaded: {type(error).__name__}: {error}"
             _log.exception("Loading failed")
         else:
-            self.ready, self.reason = True, None
-            self.metrics.ready.labels(self.name).set(1)
+            self.loaded = True
+            if not self.draining:
+                self.reason = None
+                self.metrics.ready.labels(self.name).set(1)
             seconds = round(time.perf_counter() - started, 3)
             _log.info("ready", extra={"service": self.name, "seconds": seconds, "capacity": self.capacity})
 
+    @property
+    def ready(self) -> bool:
+        """Whether a caller should come; one who comes while it only drains is served all the same."""
+        return self.loaded and not self.draining
+
+    def announce_end(self) -> None:
+        """Says that the end comes. Gateways that look leave for another endpoint before this one refuses."""
+        self.draining, self.reason = True, "It is shutting down."
+        self.metrics.ready.labels(self.name).set(0)
+
     def drain(self) -> None:
         """Takes no more work; what is in flight goes on."""
-        self.draining, self.ready, self.reason = True, False, "It is shutting down."
-        self.metrics.ready.labels(self.name).set(0)
+        self.announce_end()
+        self.refusing = True
 
     def stop_work(self) -> None:
         """Ends what is still in flight, with an error that lets the gateway hand it to another."""
@@ -190,9 +203,9 @@ class ServiceApp:
         operation = self.operations.get(name)
         if operation is None:
             raise NotFound(f"{self.name} does not perform {name[:80]!r}.")
-        if self.draining:
+        if self.refusing:
             raise Draining("The service is shutting down.", retry_after=1)
-        if not self.ready:
+        if not self.loaded:
             raise Unavailable(f"{self.name} is not ready. {self.reason}", retry_after=2)
         if digest is not None and digest not in operation.accepted_digests():
             raise SchemaMismatch(
@@ -218,6 +231,7 @@ class ServiceApp:
             "capacity": self.capacity,
             "in_flight": self.in_flight,
             "ready": self.ready,
+            "draining": self.draining,
             "reason": self.reason,
             "models": self.models.describe(),
         }

@@ -46,7 +46,13 @@ class ServiceSettings(Limits):
         0, ge=0, description="Requests at once in one process; 0: what the service itself says."
     )
     models_path: Path = Field(Path("models"), description="The folder with the models' files.")
-    drain: float = Field(30.0, ge=0, description="Seconds that work in flight may take to finish on SIGTERM.")
+    drain_lead: float = Field(
+        5.0,
+        ge=0,
+        description="Seconds from SIGTERM on in which calls are still taken, while readiness says that the end comes; "
+        "`darkroom up` sets 0.",
+    )
+    drain: float = Field(30.0, ge=0, description="Seconds that work in flight may take to finish after that.")
     alive_interval: float = Field(
         4.0, gt=0, le=5, description="Seconds of silence after which `alive` is sent."
     )

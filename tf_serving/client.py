@@ -12,7 +12,9 @@ whoever calls knows where else a call could go. gRPC's errors become those of `s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -45,6 +47,7 @@ from tf_serving.stubs import (
 
 SIGNATURE = "serving_default"
 TENSOR = "image_bytes"
+NONE: Mapping[str, str] = MappingProxyType({})
 LARGEST = 256 * 2**20  # bytes of one message
 _PREDICTION, _MODEL = "/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/"
 _IN_A_THREAD = 2**20  # bytes from which a message is written and read off the event loop
@@ -83,9 +86,16 @@ class Client:
         self._status: Any = call(f"{_MODEL}GetModelStatus")
 
     async def predict(
-        self, picture: bytes, model: str, version: str | None = None, *, seconds: float
+        self,
+        picture: bytes,
+        model: str,
+        version: str | None = None,
+        *,
+        seconds: float,
+        headers: Mapping[str, str] = NONE,
     ) -> Prediction:
-        """`version` is a number or a label; the newest if None. Cancelling it cancels the work at the server."""
+        """`version` is a number or a label; the newest if None. `headers` go along, as metadata. Cancelling it cancels
+        the work at the server."""
         request = PredictRequest(model_spec=_spec(model, version, SIGNATURE))
         tensor = request.inputs[TENSOR]
         tensor.dtype = DT_STRING
@@ -93,7 +103,7 @@ class Client:
         tensor.string_val.append(picture)
         large = len(picture) >= _IN_A_THREAD
         asked = await asyncio.to_thread(request.SerializeToString) if large else request.SerializeToString()
-        answered = await self._ask(self._predict, asked, seconds, model, version)
+        answered = await self._ask(self._predict, asked, seconds, model, version, headers)
         large = len(answered) >= _IN_A_THREAD
         parse = PredictResponse.FromString
         response = await asyncio.to_thread(parse, answered) if large else parse(answered)
@@ -129,20 +139,30 @@ class Client:
         signatures = SignatureDefMap.FromString(response.metadata["signature_def"].value)
         return response.model_spec.version.value, dict(signatures.signature_def)
 
-    async def relay(self, path: str, message: bytes, *, seconds: float) -> bytes:
+    async def relay(
+        self, path: str, message: bytes, *, seconds: float, headers: Mapping[str, str] = NONE
+    ) -> bytes:
         """A message passed on as it is to a method by its path; what fails is grpc's own error."""
         method: Any = self._channel.unary_unary(path)
-        answer: bytes = await method(message, timeout=max(seconds, 0.001))
+        answer: bytes = await method(message, timeout=max(seconds, 0.001), metadata=tuple(headers.items()))
         return answer
 
     async def close(self) -> None:
         await self._channel.close()
 
     async def _ask(
-        self, method: Any, message: bytes, seconds: float, model: str, version: str | None
+        self,
+        method: Any,
+        message: bytes,
+        seconds: float,
+        model: str,
+        version: str | None,
+        headers: Mapping[str, str] = NONE,
     ) -> bytes:
         try:
-            answer: bytes = await method(message, timeout=max(seconds, 0.001))
+            answer: bytes = await method(
+                message, timeout=max(seconds, 0.001), metadata=tuple(headers.items())
+            )
         except grpc.aio.AioRpcError as error:
             raise as_error(error, model, version) from error
         return answer

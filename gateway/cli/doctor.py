@@ -17,10 +17,10 @@ from typing import Literal
 from gateway.assets import Assets
 from gateway.cli.config import load_settings
 from gateway.cli.console import FAILED, Stop, out
-from gateway.cli.lock import holder
-from gateway.cli.plan import address_of, get
+from gateway.cli.plan import get
 from gateway.cli.processes import noted, port_taken
 from gateway.keys import Keys
+from gateway.local import address_of, holder
 from gateway.settings import Settings
 from gateway.store.database import Database
 from services.errors import DarkroomError, UnknownModel

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from gateway.cli.console import Stop
+from gateway.local import read_note
 
 
 class FolderLock:
@@ -29,7 +30,7 @@ class FolderLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _read(descriptor)
+            holder = read_note(descriptor)
             os.close(descriptor)
             raise Stop(
                 f"The data folder {self._path.parent} is in use by process {holder.get('pid', '?')} "
@@ -47,26 +48,3 @@ class FolderLock:
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
-
-
-def holder(data: Path) -> dict[str, object] | None:
-    """Who holds the folder now, or None."""
-    path = data / "lock"
-    if not path.exists():
-        return None
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read(descriptor)
-    finally:
-        os.close(descriptor)
-    return None
-
-
-def _read(descriptor: int) -> dict[str, object]:
-    try:
-        document = json.loads(os.pread(descriptor, 4096, 0))
-    except ValueError:
-        return {}  # its holder is just now writing it
-    return document if isinstance(document, dict) else {}

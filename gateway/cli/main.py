@@ -81,6 +81,28 @@ def bench(
 
 
 @app.command()
+def migrate() -> None:
+    """Bring the database up to date, as DARKROOM_MIGRATE=wait asks for."""
+    import asyncio
+
+    from gateway.cli.config import load_settings
+    from gateway.cli.console import say
+    from gateway.store.database import Database
+
+    settings = load_settings()
+
+    async def bring() -> None:
+        database = Database(settings.database)
+        try:
+            await database.open(patience=60)
+        finally:
+            await database.close()
+
+    asyncio.run(bring())
+    say("The database is up to date.")
+
+
+@app.command()
 def doctor() -> None:
     """Check everything that Darkroom stands on, and say what to do."""
     from gateway.cli.doctor import doctor as examine

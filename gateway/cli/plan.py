@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.cli.console import USAGE, Stop
 from gateway.cli.processes import Spec, free_port, port_taken
+from gateway.local import address_of
 from gateway.settings import Settings
 from services.installed import installed, processes, servers
 
@@ -67,7 +68,7 @@ def _service(name: str, shown: str, address: str, settings: Settings) -> Spec:
         return None if document.get("ready") else str(document.get("reason") or "loading")
 
     command = (sys.executable, "-m", "services.serve", name, "--host", host, "--port", port)
-    return Spec(shown, command, _environment(settings) | _threads(), address, ready, grace=settings.drain + 5)
+    return Spec(shown, command, _environment(settings) | _threads(), address, ready, grace=_grace(settings))
 
 
 def _tensorflow_serving(name: str, module: str, settings: Settings, rest: int) -> Spec:
@@ -102,7 +103,7 @@ def _tensorflow_serving(name: str, module: str, settings: Settings, rest: int) -
 
     command = (sys.executable, "-m", module, *(f"--{flag}={value}" for flag, value in flags.items()))
     environment = _environment(settings) | _threads()
-    return Spec(name, command, environment, f"grpc://127.0.0.1:{port}", ready, grace=settings.drain + 5)
+    return Spec(name, command, environment, f"grpc://127.0.0.1:{port}", ready, grace=_grace(settings))
 
 
 def _model_config(settings: Settings, folder: Path) -> Path:
@@ -128,14 +129,8 @@ def _gateway(settings: Settings, services: dict[str, list[str]], rest: str) -> S
 
     # the settings were checked here, so the child gets exactly these and reads no other
     env = _environment(settings) | {"DARKROOM_SERVICES": json.dumps(services), "DARKROOM_PIX2PIX_REST": rest}
-    return Spec(GATEWAY, (sys.executable, "-m", "gateway"), env, address, ready, grace=settings.drain + 5)
-
-
-def address_of(settings: Settings) -> str:
-    """Where this machine reaches the gateway."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    scheme = "https" if settings.tls_cert else "http"
-    return f"{scheme}://[{host}]:{settings.port}" if ":" in host else f"{scheme}://{host}:{settings.port}"
+    command = (sys.executable, "-m", "gateway")
+    return Spec(GATEWAY, command, env, address, ready, grace=_grace(settings))
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -143,8 +138,18 @@ def _environment(settings: Settings) -> dict[str, str]:
         "DARKROOM_HOST": settings.host,
         "DARKROOM_PORT": str(settings.port),
         "DARKROOM_DATA": str(settings.data.absolute()),
+        "DARKROOM_DRAIN_LEAD": str(_lead(settings)),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _lead(settings: Settings) -> float:
+    """There is one gateway and nobody else to go to, so that nobody waits for the end unless it is asked for."""
+    return settings.drain_lead if "drain_lead" in settings.model_fields_set else 0.0
+
+
+def _grace(settings: Settings) -> float:
+    return _lead(settings) + settings.drain + 5
 
 
 def _threads() -> dict[str, str]:

@@ -15,8 +15,9 @@ from types import FrameType
 from gateway.cli.config import load_settings
 from gateway.cli.console import FAILED, USAGE, Stop, err, say
 from gateway.cli.lock import FolderLock
-from gateway.cli.plan import GATEWAY, address_of, plan
+from gateway.cli.plan import GATEWAY, get, plan
 from gateway.cli.processes import Child, Processes, Spec, make_was_interrupted
+from gateway.local import address_of
 from gateway.settings import Settings
 
 TICK = 0.05
@@ -123,11 +124,13 @@ class Supervisor:
         address = address_of(self._settings) + self._settings.root_path
         command = "darkroom" if shutil.which("darkroom") else ".venv/bin/darkroom"
         elsewhere = "" if address == DEFAULT_URL else f" --url {address}"
+        _, told = get(address_of(self._settings), f"{self._settings.root_path}/readyz")
         say(
             f"\nDarkroom is ready in {seconds:.1f} s at {address}\n\n"
             f"  1. Try an operation in the page      {address}/\n"
             f"  2. Or from here                      {command} run remove-background photo.jpg -o cut.png{elsewhere}\n"
-            f"  3. Read what can be called           {address}/docs\n\n"
+            f"  3. Read what can be called           {address}/docs\n"
+            f"{_for_grpc(address, told.get('ports', {}))}\n"
             f"Logs are in {self._processes.logs}. Ctrl-C stops everything."
         )
 
@@ -189,3 +192,14 @@ class Supervisor:
         if killed:
             say(f"{' and '.join(killed)} did not stop in time and had to be killed.")
         say("Everything has stopped.")
+
+
+def _for_grpc(address: str, ports: dict[str, int]) -> str:
+    """Where the gateway has opened gRPC; nothing where it has not."""
+    host = address.partition("://")[2].partition("/")[0].rpartition(":")[0]
+    lines = []
+    if "grpc" in ports:
+        lines.append(f"  4. Call it over gRPC                 {host}:{ports['grpc']}\n")
+    if "inference" in ports:
+        lines.append(f"     KServe's and TF Serving's gRPC    {host}:{ports['inference']}\n")
+    return "".join(lines)

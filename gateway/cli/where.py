@@ -10,14 +10,13 @@ if TYPE_CHECKING:
 
 
 def address(url: str | None) -> str:
-    """As said, else DARKROOM_URL, else where the settings here (DARKROOM_PORT ...) have the gateway of this machine."""
+    """As said, else DARKROOM_URL, else where the gateway of this machine is."""
     if found := url or os.environ.get("DARKROOM_URL"):
         return found
     from gateway.cli.config import load_settings
-    from gateway.cli.plan import address_of
+    from gateway.local import address as local
 
-    settings = load_settings()
-    return address_of(settings) + settings.root_path
+    return local(load_settings())
 
 
 def darkroom_at(url: str | None, **options: Any) -> Darkroom:

@@ -1,4 +1,5 @@
-"""What the gateway answers, as values: a finished picture, a result, an asset. Nothing here talks to anybody."""
+"""What the gateway answers, as values: a finished picture, a result, one of a batch, an asset. Nothing here talks to
+anybody."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.errors import BadInput, from_problem
+from services.errors import BadInput, DarkroomError, ServiceFault, from_problem
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,6 +87,36 @@ class Result:
     def save(self, path: str | Path) -> Path:
         """Write the first picture."""
         return self.picture.save(path)
+
+    def save_all(self, folder: str | Path, stem: str | None = None) -> list[Path]:
+        """Write each picture into a folder, as STEM-1.png and so on; the operation's name is the stem otherwise."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        name = stem or self.operation
+        return [
+            picture.save(Path(folder) / f"{name}-{number}{picture.extension}")
+            for number, picture in enumerate(self.pictures, 1)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one of a batch: `given` is what went in, as the `index`-th."""
+
+    index: int
+    given: Any = field(repr=False)
+    answer: Result | None = None
+    error: DarkroomError | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    @property
+    def result(self) -> Result:
+        """The result; where it failed, its error is raised."""
+        if self.answer is None:
+            raise self.error or ServiceFault("There is neither a result nor an error.")
+        return self.answer
 
 
 @dataclass(frozen=True, slots=True)

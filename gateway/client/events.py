@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from gateway.client.answers import Made
 
 LAST = ("done", "error")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """`kind` is accepted, progress, preview, result, snapshot, done or error."""
+    """`kind` is accepted, progress, preview, result, snapshot, done or error; `data` is all that it says."""
 
     kind: str
     data: dict[str, Any]
     id: str | None = None
+
+    @property
+    def step(self) -> int | None:
+        """How many steps are done, where it tells of progress."""
+        return self._progress("step")
+
+    @property
+    def total(self) -> int | None:
+        """How many steps there are, where it tells of progress and this is known."""
+        return self._progress("total")
+
+    @property
+    def preview(self) -> Made | None:
+        """A small picture of the work as it is now, where it brings one."""
+        head, _, body = str(self.data.get("picture", "")).partition(";base64,")
+        if self.kind != "preview" or not body:
+            return None
+        width, height = self.data.get("width"), self.data.get("height")
+        return Made(base64.b64decode(body), head.removeprefix("data:"), "preview", width, height)
+
+    def _progress(self, name: str) -> int | None:
+        told = self.data if self.kind == "progress" else self.data.get("progress")
+        found = told.get(name) if isinstance(told, dict) else None
+        return None if found is None else int(found)
 
 
 class EventReader:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union
 
 import orjson
 
@@ -19,6 +20,10 @@ from gateway.client.answers import Asset, Made
 from services.errors import BadInput
 from services.operations import OPERATIONS
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PictureLike: TypeAlias = Union[str, Path, bytes, bytearray, memoryview, IO[bytes], "Image", Asset, Made]
 REFERENCES = ("asset:", "data:", "http://", "https://", "part:")
 Part = tuple[str, bytes]  # file name and content
 
@@ -44,6 +49,14 @@ def gather(operation: str, given: dict[str, Any]) -> Parameters:
     return found
 
 
+def primary(operation: str) -> str:
+    """The parameter that one thing alone stands for: the picture, or the words where there is none."""
+    declared = OPERATIONS.get(operation)
+    if declared is None or "image" in declared.model_fields:
+        return "image"
+    return str(declared.json_schema().get("required", ["image"])[0])
+
+
 def _wants(operation: str, name: str) -> str:
     """Whether a string there is a path: "path", "maybe", or "text"."""
     declared = OPERATIONS.get(operation)
@@ -56,10 +69,10 @@ def _wants(operation: str, name: str) -> str:
 
 
 def _value(value: Any, path: str, wants: str, parts: dict[str, Part]) -> Any:
-    if isinstance(value, dict):
-        # in a list of controls, too, `image` is a picture
+    if isinstance(value, Mapping):
+        # in a list of controls, too, `image` is a picture, and in one of LoRAs `file` is a file
         return {
-            key: _value(item, f"{path}.{key}", "path" if key == "image" else "text", parts)
+            key: _value(item, f"{path}.{key}", "path" if key in ("image", "file") else "text", parts)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
@@ -68,6 +81,8 @@ def _value(value: Any, path: str, wants: str, parts: dict[str, Part]) -> Any:
         return f"asset:{value.id}"
     if isinstance(value, float) and not math.isfinite(value):
         raise BadInput(f"{path}: must be a number, not {value}.", field=path)  # JSON has no word for it
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
     if isinstance(value, str):
         is_path = wants == "path" or (wants == "maybe" and Path(value).is_file())
         if not is_path or value.startswith(REFERENCES):
@@ -75,7 +90,11 @@ def _value(value: Any, path: str, wants: str, parts: dict[str, Part]) -> Any:
         value = Path(value)
     part = read_picture(value, path)
     if part is None:
-        return value
+        raise BadInput(
+            f"{path}: a {type(value).__name__} cannot be sent.",
+            field=path,
+            help="Give text, numbers, lists, and pictures as a path, bytes, a file, a Pillow image or an asset.",
+        )
     parts[path] = part
     return f"part:{path}"
 
@@ -96,7 +115,12 @@ def read_picture(value: Any, name: str) -> Part | None:
                 help="Name another file.",
             ) from error
     if hasattr(value, "read"):
-        return Path(str(getattr(value, "name", name))).name, value.read()
+        content = value.read()
+        if not isinstance(content, bytes):
+            raise BadInput(
+                f"{name}: the file was opened as text.", field=name, help="Open it with mode 'rb'."
+            )
+        return Path(str(getattr(value, "name", name))).name, content
     if hasattr(value, "save") and hasattr(value, "mode"):  # a Pillow image, without importing Pillow to ask
         held = io.BytesIO()
         value.save(held, "PNG")

@@ -7,11 +7,14 @@ nothing, and returns what the caller wanted. A driver (sync.py, asynchronous.py)
 
 from __future__ import annotations
 
+import itertools
 import random
 import secrets
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,23 +24,41 @@ from gateway.client.answers import Asset, Made, Result, finished, raise_if_faile
 from gateway.client.events import EventReader, ServerEvent
 from gateway.client.params import Part, gather, read_picture
 from services.errors import (
+    TYPE_PREFIX,
     BadInput,
     BadUpstream,
+    Conflict,
     DarkroomError,
     DeadlineExceeded,
+    Forbidden,
+    NotFound,
     ServiceFault,
+    TooLarge,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
+    family,
     from_problem,
 )
 
 T = TypeVar("T")
-ATTEMPTS = 5
-PATIENCE = 60.0  # seconds of pauses that one request may add up to
 UNREACHED = 3  # attempts where nothing answers at all
+LONGEST = 8.0  # seconds of a pause where nobody says how long it should be
 AWAY = 30.0  # seconds that the gateway may be away while somebody waits for a job: it restarts, the job stays
 BREAKS = 20  # connections in a row that bring no event before a stream is given up
+PAGE = 200  # the most that one page of a list may have
 JSON, EVENTS = "application/json", "text/event-stream"
+STATUSES: dict[int, type[DarkroomError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    429: TooManyRequests,
+    502: BadUpstream,
+    503: Unavailable,
+    504: DeadlineExceeded,
+}
 
 
 class Unreachable(Unavailable):
@@ -45,6 +66,14 @@ class Unreachable(Unavailable):
 
     slug, title = "unreachable", "Nothing answers at this address"
     help = "Start Darkroom with `make up`, or give its address with --url or DARKROOM_URL."
+
+
+class Unsent(Unreachable):
+    """No connection was made, so nothing arrived, and anything may be sent again."""
+
+
+class GiveUp(Exception):
+    """The driver's word to a generator that wants to pause: there is no time for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +108,16 @@ class Reply:
 @dataclass(frozen=True, slots=True)
 class Pause:
     seconds: float
+    attempt: int = 0  # before which another one comes; 0 where it is no matter of trying again
 
 
 Steps = Generator[Request | Pause, Any, T]
+Page = tuple[list[dict[str, Any]], str | None]
 
 
 def call(request: Request) -> Steps[Reply]:
-    """One request, sent again while the gateway says that waiting helps."""
-    patience = PATIENCE
-    for attempt in range(ATTEMPTS):
+    """One request, sent again while that helps and harms nobody, as long as the driver allows the pauses."""
+    for attempt in itertools.count(1):
         try:
             reply: Reply = yield request
             if reply.status < 400:
@@ -95,17 +125,29 @@ def call(request: Request) -> Steps[Reply]:
             error = _error(reply)
         except Unreachable as unreachable:
             error = unreachable
-        last = attempt == ATTEMPTS - 1
-        may = error.retryable and error.status in (429, 503)
-        if isinstance(error, Unreachable):
-            may = request.repeatable and attempt < UNREACHED - 1
-        # a little chance, so that callers who were refused together do not come back together
-        pause = error.retry_after or min(8.0, 0.25 * 2**attempt) * random.uniform(0.75, 1.25)
-        if last or not may or pause > patience:
+        if not _helps(error, request, attempt):
             raise error
-        patience -= pause
-        yield Pause(pause)
-    raise AssertionError("the last attempt returns or raises")
+        try:
+            yield Pause(_pause(error, attempt), attempt)
+        except GiveUp:
+            raise error from None
+    raise AssertionError("an attempt returns or raises")
+
+
+def _helps(error: DarkroomError, request: Request, attempt: int) -> bool:
+    """Whether the same may be sent again: it was refused before any work, or repeating it changes nothing."""
+    if isinstance(error, Unreachable):
+        return attempt < UNREACHED and (request.repeatable or isinstance(error, Unsent))
+    if error.status in (429, 503):
+        return error.retryable
+    return request.repeatable and error.status in (502, 504)  # a proxy's, while what is behind it starts anew
+
+
+def _pause(error: DarkroomError, attempt: int) -> float:
+    """A little chance in it, so that callers who were refused together do not come back together."""
+    if error.retry_after:
+        return error.retry_after + random.uniform(0.0, min(1.0, 0.1 * error.retry_after))
+    return min(LONGEST, 0.25 * 2.0 ** (attempt - 1)) * random.uniform(0.75, 1.25)
 
 
 def _error(reply: Reply) -> DarkroomError:
@@ -114,19 +156,31 @@ def _error(reply: Reply) -> DarkroomError:
         document = orjson.loads(reply.content)
     except orjson.JSONDecodeError:
         document = None
-    if isinstance(document, dict) and "type" in document:
-        document.setdefault("retry_after", _seconds(reply.headers.get("retry-after")))
-        return from_problem(document)
-    kinds: dict[int, type[DarkroomError]] = {401: Unauthorized, 502: BadUpstream, 503: Unavailable}
-    kind = kinds.get(reply.status, BadInput if reply.status < 500 else ServiceFault)
-    return kind(
-        f"The answer was HTTP {reply.status}, and not from a Darkroom.",
-        retry_after=_seconds(reply.headers.get("retry-after")),
-    )
+    told: dict[str, Any] = {
+        "retry_after": _seconds(reply.headers.get("retry-after")),
+        "request_id": reply.headers.get("x-request-id"),
+    }
+    told = {name: value for name, value in told.items() if value is not None}
+    kind = STATUSES.get(reply.status, BadInput if reply.status < 500 else ServiceFault)
+    if isinstance(document, dict) and str(document.get("type", "")).startswith(TYPE_PREFIX):
+        known = any(document["type"] == TYPE_PREFIX + one.slug for one in family())
+        # a type that a newer gateway has is at least what its status says
+        return from_problem(told | document | ({} if known else {"type": TYPE_PREFIX + kind.slug}))
+    return kind(f"The answer was HTTP {reply.status}, and not from a Darkroom.", **told)
 
 
 def _seconds(value: str | None) -> float | None:
-    return float(value) if value and value.replace(".", "", 1).isdigit() else None
+    """Retry-After, which is a number of seconds or a date."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value)) if value[0].isdigit() else _until(parsedate_to_datetime(value))
+    except ValueError:
+        return None
+
+
+def _until(moment: datetime) -> float:
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
 # ── operations ────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,8 +195,8 @@ def asking(operation: str, params: dict[str, Any], *, accept: str = JSON) -> Req
     return replace(request, json=found.fields)
 
 
-def run(operation: str, params: dict[str, Any]) -> Steps[Result]:
-    reply = yield from call(asking(operation, params))
+def run(request: Request) -> Steps[Result]:
+    reply = yield from call(request)
     return (yield from result_of(reply.json()))
 
 
@@ -183,14 +237,15 @@ def catalogue(path: str, of: str) -> Steps[list[dict[str, Any]]]:
 # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def submit(
+def submitting(
     operation: str,
     params: dict[str, Any],
     *,
     priority: int = 0,
     webhook: str | None = None,
     idempotency_key: str | None = None,
-) -> Steps[dict[str, Any]]:
+) -> Request:
+    """The request that makes a job."""
     found = gather(operation, params)
     body = {"operation": operation, "priority": priority, "webhook": webhook}
     # with a key of its own it may be sent again however the first attempt ended, and makes one job only
@@ -203,24 +258,23 @@ def submit(
     if found.parts:
         fields = {name: str(value) for name, value in body.items() if value is not None}
         form = fields | {"params": orjson.dumps(found.fields).decode()}
-        request = replace(request, form=form, parts=found.parts)
-    else:
-        given = {name: value for name, value in body.items() if value is not None}
-        request = replace(request, json=given | {"params": found.fields})
+        return replace(request, form=form, parts=found.parts)
+    given = {name: value for name, value in body.items() if value is not None}
+    return replace(request, json=given | {"params": found.fields})
+
+
+def told(request: Request) -> Steps[dict[str, Any]]:
+    """The JSON document that a request is answered with."""
     document: dict[str, Any] = (yield from call(request)).json()
     return document
 
 
 def get_job(job_id: str) -> Steps[dict[str, Any]]:
-    document: dict[str, Any] = (yield from call(Request("GET", f"/v1/jobs/{job_id}", repeatable=True))).json()
-    return document
+    return told(Request("GET", f"/v1/jobs/{job_id}", repeatable=True))
 
 
 def cancel_job(job_id: str) -> Steps[dict[str, Any]]:
-    document: dict[str, Any] = (
-        yield from call(Request("DELETE", f"/v1/jobs/{job_id}", repeatable=True))
-    ).json()
-    return document
+    return told(Request("DELETE", f"/v1/jobs/{job_id}", repeatable=True))
 
 
 def wait_for(job_id: str, timeout: float | None) -> Steps[Result]:
@@ -246,11 +300,14 @@ def wait_for(job_id: str, timeout: float | None) -> Steps[Result]:
         pause = min(1.0, pause * 1.5)
 
 
-def list_jobs(query: dict[str, Any]) -> Steps[list[dict[str, Any]]]:
-    given = {name: value for name, value in query.items() if value is not None}
-    reply = yield from call(Request("GET", "/v1/jobs", query=given, repeatable=True))
-    found: list[dict[str, Any]] = reply.json()["jobs"]
-    return found
+def page(path: str, of: str, query: dict[str, Any], before: str | None, most: int | None) -> Steps[Page]:
+    """The entries `of` the list at `path` that come after `before`, and where the next ones begin."""
+    asked = {name: value for name, value in query.items() if value is not None}
+    asked["limit"] = PAGE if most is None else min(PAGE, most)
+    if before is not None:
+        asked["before"] = before
+    document = yield from told(Request("GET", path, query=asked, repeatable=True))
+    return document[of], document.get("next")
 
 
 class Following:
@@ -290,14 +347,18 @@ class Following:
 # ── assets ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def put_asset(picture: Any) -> Steps[Asset]:
+def uploading(picture: Any) -> Request:
+    """The request that keeps a picture."""
     part = read_picture(Path(picture) if isinstance(picture, str) else picture, "file")
     if part is None:
         raise BadInput(
             f"A {type(picture).__name__} is no picture.", help="Give a path, bytes, a file or a Pillow image."
         )
-    reply = yield from call(Request("POST", "/v1/assets", form={}, parts={"file": part}))
-    document = reply.json()
+    return Request("POST", "/v1/assets", form={}, parts={"file": part})
+
+
+def put_asset(request: Request) -> Steps[Asset]:
+    document = yield from told(request)
     return Asset(document["id"], document)
 
 
@@ -305,10 +366,11 @@ def get_asset(asset_id: str) -> Steps[bytes]:
     return (yield from call(Request("GET", f"/v1/assets/{asset_id}", repeatable=True))).content
 
 
-def list_assets(query: dict[str, Any]) -> Steps[list[Asset]]:
-    given = {name: value for name, value in query.items() if value is not None}
-    reply = yield from call(Request("GET", "/v1/assets", query=given, repeatable=True))
-    return [Asset(document["id"], document) for document in reply.json()["assets"]]
+def link_asset(asset_id: str, seconds: int) -> Steps[str]:
+    path = f"/v1/assets/{asset_id}/link"
+    # each link is as good as another
+    document = yield from told(Request("POST", path, query={"seconds": seconds}, repeatable=True))
+    return str(document["url"])
 
 
 def delete_asset(asset_id: str) -> Steps[None]:

@@ -1,36 +1,44 @@
-"""The client for ordinary programs: it does what steps.py yields, one thing after another."""
+"""The client for ordinary programs: what can be asked, each with the steps that do it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+import copy
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import TracebackType
+from typing import Any
 
 import httpx
 
 from gateway.client import steps
-from gateway.client.answers import Asset, Result
+from gateway.client.answers import Asset, Outcome, Result
+from gateway.client.asks import Operations
+from gateway.client.batch import batch
+from gateway.client.driving import Driver
 from gateway.client.events import EventReader, ServerEvent
-from gateway.client.steps import Pause, Reply, Request, Steps, Unreachable
-from gateway.client.wire import arguments, options, translated
-from services.errors import DarkroomError, DeadlineExceeded
+from gateway.client.limits import Limits
+from gateway.client.steps import Unreachable
+from gateway.client.wire import options
+from services.errors import DarkroomError
 
-T = TypeVar("T")
 
+class Darkroom(Operations):
+    """`Darkroom("http://host:8080", key="dk_...")`; without an address DARKROOM_URL, then the gateway of this machine.
 
-class Darkroom:
-    """`Darkroom("http://host:8080", key="dk_...")`; without an address DARKROOM_URL, then this machine."""
+    Each operation is an attribute: `darkroom.remove_background("photo.jpg", trim=True).save("cut.png")`.
+    A call ends within `timeout` seconds, its repeats and the pauses between them included.
+    """
 
     def __init__(
         self,
         url: str | None = None,
         key: str | None = None,
         *,
-        timeout: float = 300.0,
+        timeout: float | None = 300.0,
+        retries: int = 4,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = httpx.Client(**options(url, key, timeout), transport=transport)
-        self.assets = Assets(self)
+        self.driver = Driver(httpx.Client(**options(url, key), transport=transport), Limits(timeout, retries))
+        self.assets = Assets(self.driver)
 
     def __enter__(self) -> Darkroom:
         return self
@@ -39,22 +47,39 @@ class Darkroom:
         self.close()
 
     def close(self) -> None:
-        self._http.close()
+        self.driver.http.close()
+
+    def with_options(self, *, timeout: float | None = None, retries: int | None = None) -> Darkroom:
+        """The same client over the same connections, with other limits: `darkroom.with_options(timeout=5).run(...)`."""
+        other = copy.copy(self)
+        other.driver = Driver(self.driver.http, self.driver.limits.but(timeout, retries))
+        other.assets = Assets(other.driver)
+        return other
 
     def run(
         self, operation: str, /, *, on_progress: Callable[[ServerEvent], None] | None = None, **params: Any
     ) -> Result:
-        """Ask for an operation and wait for it; `on_progress` hears of every step, preview and result."""
+        """Ask for an operation by its name and wait for it; `on_progress` hears of every step, preview and result."""
         if on_progress is None:
-            return self.drive(steps.run(operation, params))
-        reply = self.drive(steps.call(steps.asking(operation, params, accept=steps.EVENTS)))
-        reader = EventReader()
-        for data in self._pieces(reply):
-            for event in reader.feed(data):
+            return self.driver.drive(steps.run(steps.asking(operation, params)))
+        with self.stream(operation, **params) as events:
+            for event in events:
                 on_progress(event)
-                if (document := steps.ended(event)) is not None:
-                    return self.drive(steps.result_of(document))
-        raise Unreachable("The connection broke before the work was done.")
+            return events.result()
+
+    def stream(self, operation: str, /, **params: Any) -> Stream:
+        """The same, for reading its events as they come."""
+        return Stream(self.driver, steps.asking(operation, params, accept=steps.EVENTS))
+
+    def batch(
+        self, operation: str, given: Iterable[Any], /, *, concurrency: int = 4, **params: Any
+    ) -> Iterator[Outcome]:
+        """The operation for each of many, a few at once; outcomes come as they are done.
+
+        One of `given` is the picture (or the words, where an operation takes none), or a dict of the parameters that
+        are its own.
+        """
+        yield from batch(self.run, operation, given, concurrency, params)
 
     def submit(
         self,
@@ -67,85 +92,89 @@ class Darkroom:
         **params: Any,
     ) -> Job:
         """Hand an operation in as a job: when this returns, it is durable."""
-        made = steps.submit(
+        request = steps.submitting(
             operation, params, priority=priority, webhook=webhook, idempotency_key=idempotency_key
         )
-        return Job(self, self.drive(made))
+        return Job(self.driver, self.driver.drive(steps.told(request)))
 
     def job(self, job_id: str) -> Job:
-        return Job(self, self.drive(steps.get_job(job_id)))
+        return Job(self.driver, self.driver.drive(steps.get_job(job_id)))
 
-    def jobs(self, **query: Any) -> list[Job]:
-        """The newest first; `state`, `operation`, `before` and `limit` narrow it down."""
-        return [Job(self, document) for document in self.drive(steps.list_jobs(query))]
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        operation: str | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """The newest first, `limit` at most; pages are fetched as they are read."""
+        query = {"state": state, "operation": operation}
+        for document in _listed(self.driver, "/v1/jobs", "jobs", query, before, limit):
+            yield Job(self.driver, document)
 
     def operations(self) -> list[dict[str, Any]]:
-        return self.drive(steps.catalogue("/v1/operations", "operations"))
+        return self.driver.drive(steps.catalogue("/v1/operations", "operations"))
 
     def models(self) -> list[dict[str, Any]]:
-        return self.drive(steps.catalogue("/v1/models", "data"))
+        return self.driver.drive(steps.catalogue("/v1/models", "data"))
 
     def admin(self, method: str, path: str, body: Any = None) -> Any:
-        return self.drive(steps.admin(method, path, body))
+        return self.driver.drive(steps.admin(method, path, body))
 
-    # ── the driver ───────────────────────────────────────────────────────────────────────────────────────
 
-    def drive(self, work: Steps[T]) -> T:
-        """Do what `work` yields until it returns."""
-        try:
-            item = next(work)
-            while True:
-                if isinstance(item, Pause):
-                    time.sleep(item.seconds)
-                    item = next(work)
-                    continue
-                try:
-                    reply = self._send(item)
-                except (Unreachable, DeadlineExceeded) as error:
-                    item = work.throw(error)
-                else:
-                    item = work.send(reply)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+class Stream:
+    """A call's events, to be read once; closed before its end, it ends the work."""
 
-    def _send(self, request: Request) -> Reply:
-        with translated(str(self._http.base_url)):
-            response = self._http.send(self._http.build_request(**arguments(request)), stream=True)
-            headers = dict(response.headers)
-            if request.stream and response.status_code < 400:
-                return Reply(response.status_code, headers, stream=response)
-            try:
-                return Reply(response.status_code, headers, response.read())
-            finally:
-                response.close()
+    def __init__(self, driver: Driver, request: steps.Request) -> None:
+        self._driver, self._clock = driver, driver.limits.begin(driver.limits.timeout)
+        self._document: dict[str, Any] | None = None
+        self._events = self._read(request)
 
-    def _pieces(self, reply: Reply) -> Iterator[bytes]:
-        with translated(str(self._http.base_url)):
-            try:
-                yield from reply.stream.iter_bytes()
-            finally:
-                reply.stream.close()
+    def __enter__(self) -> Stream:
+        return self
 
-    def follow(self, job_id: str, last_event_id: str | None = None) -> Iterator[ServerEvent]:
-        """A job's events to the end, over as many connections as it takes."""
-        following = steps.Following(job_id, last_event_id)
-        while not following.ended:
-            try:
-                for data in self._pieces(self.drive(following.connect())):
-                    yield from following.feed(data)
-            except (Unreachable, DeadlineExceeded):
-                time.sleep(following.broken())
-            else:
-                if not following.ended:
-                    time.sleep(following.broken())
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[ServerEvent]:
+        return self._events
+
+    def close(self) -> None:
+        self._events.close()
+
+    def result(self) -> Result:
+        """The result, when the events that are left have passed."""
+        for _ in self._events:
+            pass
+        if self._document is None:
+            raise Unreachable(
+                "The events were closed before the work was done.", help="Read them to the end."
+            )
+        return self._driver.drive(steps.result_of(self._document), self._clock)
+
+    def _read(self, request: steps.Request) -> Generator[ServerEvent]:
+        reader = EventReader()
+        reply = self._driver.drive(steps.call(request), self._clock)
+        for data in self._driver.pieces(reply, self._clock):
+            for event in reader.feed(data):
+                self._document = steps.ended(event)
+                yield event
+                if self._document is not None:
+                    return
+        raise Unreachable("The connection broke before the work was done.", help="Ask again.")
 
 
 class Job:
     """A job that the gateway keeps; `document` is how it stood when last looked at."""
 
-    def __init__(self, darkroom: Darkroom, document: dict[str, Any]) -> None:
-        self._darkroom, self.document = darkroom, document
+    def __init__(self, driver: Driver, document: dict[str, Any]) -> None:
+        self._driver, self.document = driver, document
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}: {self.document.get('operation')}, {self.state}>"
 
     @property
     def id(self) -> str:
@@ -156,13 +185,14 @@ class Job:
         return str(self.document["state"])
 
     def refresh(self) -> Job:
-        self.document = self._darkroom.drive(steps.get_job(self.id))
+        self.document = self._driver.drive(steps.get_job(self.id))
         return self
 
     def wait(self, timeout: float | None = None) -> Result:
         """Its result when it has succeeded; its error is raised."""
         try:
-            result = self._darkroom.drive(steps.wait_for(self.id, timeout))
+            endless = self._driver.limits.begin(None)
+            result = self._driver.drive(steps.wait_for(self.id, timeout), endless)
         except DarkroomError:
             self.refresh()
             raise
@@ -171,30 +201,52 @@ class Job:
 
     def result(self) -> Result:
         """The pictures of a job that has ended."""
-        return self._darkroom.drive(steps.result_of(self.document))
+        return self._driver.drive(steps.result_of(self.document))
 
     def events(self, last_event_id: str | None = None) -> Iterator[ServerEvent]:
-        return self._darkroom.follow(self.id, last_event_id)
+        """Its events to the end; where a connection breaks, the next one goes on after the last event."""
+        return self._driver.follow(self.id, last_event_id)
 
     def cancel(self) -> Job:
-        self.document = self._darkroom.drive(steps.cancel_job(self.id))
+        self.document = self._driver.drive(steps.cancel_job(self.id))
         return self
 
 
 class Assets:
     """Pictures that the gateway keeps."""
 
-    def __init__(self, darkroom: Darkroom) -> None:
-        self._darkroom = darkroom
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
 
     def put(self, picture: Any) -> Asset:
-        return self._darkroom.drive(steps.put_asset(picture))
+        return self._driver.drive(steps.put_asset(steps.uploading(picture)))
 
     def get(self, asset: Asset | str) -> bytes:
-        return self._darkroom.drive(steps.get_asset(getattr(asset, "id", str(asset))))
+        return self._driver.drive(steps.get_asset(_id(asset)))
 
-    def list(self, **query: Any) -> list[Asset]:
-        return self._darkroom.drive(steps.list_assets(query))
+    def list(self, *, before: str | None = None, limit: int | None = None) -> Iterator[Asset]:
+        """The newest first, `limit` at most; pages are fetched as they are read."""
+        for document in _listed(self._driver, "/v1/assets", "assets", {}, before, limit):
+            yield Asset(document["id"], document)
+
+    def link(self, asset: Asset | str, seconds: int = 3600) -> str:
+        """An address that shows the picture to whoever has it, for a time."""
+        return self._driver.drive(steps.link_asset(_id(asset), seconds))
 
     def delete(self, asset: Asset | str) -> None:
-        self._darkroom.drive(steps.delete_asset(getattr(asset, "id", str(asset))))
+        self._driver.drive(steps.delete_asset(_id(asset)))
+
+
+def _id(asset: Asset | str) -> str:
+    return asset.id if isinstance(asset, Asset) else asset.removeprefix("asset:")
+
+
+def _listed(
+    driver: Driver, path: str, of: str, query: dict[str, Any], before: str | None, limit: int | None
+) -> Iterator[dict[str, Any]]:
+    while limit is None or limit > 0:
+        documents, before = driver.drive(steps.page(path, of, query, before, limit))
+        yield from documents
+        if before is None:
+            return
+        limit = None if limit is None else limit - len(documents)

@@ -21,7 +21,7 @@ from gateway.doors.a1111_lists import Lists
 from gateway.doors.a1111_mask import decoded
 from gateway.doors.a1111_options import Options
 from gateway.doors.a1111_work import Works
-from gateway.doors.dialect import Dialect
+from gateway.doors.dialect import BASIC, Dialect
 from services.errors import BadInput, DarkroomError, NotFound, UnknownModel
 from services.operations import Caption, Control, Diffusion, Preprocess, RemoveBackground
 from services.settings import Limits
@@ -33,6 +33,7 @@ _NO_STORE = {"cache-control": "no-store"}
 class A1111(Dialect):
     name = "a1111"
     prefixes = ("/sdapi/v1/", "/controlnet/")
+    challenges = (BASIC, "Bearer")
 
     def __init__(self, desk: Desk) -> None:
         self.options, self._works = Options(desk.state), Works()
@@ -110,7 +111,7 @@ class A1111(Dialect):
                     }
                     outcome = await self.desk.run(Preprocess, fields | {"format": "png"}, guest)
                     maps.append(outcome.pictures[0].data)
-                elif not control["image"].startswith(("http", "asset:", "part:")):
+                elif not control["image"].startswith(("http://", "https://", "asset:", "part:")):
                     maps.append(await asyncio.to_thread(decoded, control["image"], "image"))
         return maps
 

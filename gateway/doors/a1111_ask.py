@@ -87,8 +87,10 @@ async def image_to_image(
         raise NotFound("Init image not found")
     if not isinstance(pictures, list) or len(pictures) != 1 or not isinstance(pictures[0], str):
         raise BadInput("init_images is a list of one picture, as base64.", field="init_images")
-    drawing = _common(asked, options, own)
     image, mask = pictures[0], asked.get("mask")
+    # of an inpainted picture the answer has its own size then, there as here
+    whole_picture = bool(mask) and bool(asked.get("inpaint_full_res", True))
+    drawing = _common(asked, options, own, sized=not whole_picture)
     strength = asked.get("denoising_strength")
     drawing.fields |= {"image": image, "strength": 0.75 if strength is None else strength}
     _steered(drawing, a1111_units.read(asked, image))
@@ -96,15 +98,11 @@ async def image_to_image(
     if mask:
         drawing.operation = Inpaint
         drawing.files["mask"] = await a1111_mask.white_where_painted(
-            mask, limits, inverted=bool(whole(asked, "inpainting_mask_invert", 0, 0, 1))
+            mask, image, limits, inverted=bool(whole(asked, "inpainting_mask_invert", 0, 0, 1))
         )
         drawing.fields["mask"] = "part:mask"
         if whole(asked, "inpainting_fill", 0, 0, 3) >= _LATENT_NOISE:
             drawing.fields["strength"] = 1.0
-        if asked.get("inpaint_full_res", True):
-            # the answer has the picture's own size then, there as here
-            drawing.fields.pop("width", None)
-            drawing.fields.pop("height", None)
     return drawing
 
 
@@ -115,7 +113,9 @@ def _steered(drawing: Drawing, units: Units) -> bool:
     return bool(units.controls)
 
 
-def _common(asked: dict[str, Any], options: Mapping[str, Any], own: Mapping[str, Any]) -> Drawing:
+def _common(
+    asked: dict[str, Any], options: Mapping[str, Any], own: Mapping[str, Any], *, sized: bool = True
+) -> Drawing:
     count = whole(asked, "batch_size", 1, 1, MOST_PICTURES) * whole(asked, "n_iter", 1, 1, MOST_PICTURES)
     if count > MOST_PICTURES:
         raise BadInput(
@@ -129,7 +129,8 @@ def _common(asked: dict[str, Any], options: Mapping[str, Any], own: Mapping[str,
         "negative_prompt": asked.get("negative_prompt") or "",
         "count": count,
     }
-    fields |= _size(asked, own, notes)
+    if sized:
+        fields |= _size(asked, own, notes)
     for theirs, ours in (("steps", "steps"), ("cfg_scale", "guidance")):
         if asked.get(theirs) is not None:
             fields[ours] = asked[theirs]
@@ -150,11 +151,8 @@ def refining(asked: dict[str, Any]) -> tuple[Any, Any]:
     """The refiner's checkpoint and when it takes over: the request's fields, or arguments of that page's script."""
     name, at = asked.get("refiner_checkpoint"), asked.get("refiner_switch_at")
     scripts = asked.get("alwayson_scripts")
-    script = (
-        next((scripts[key] for key in scripts if key.lower() == REFINER), None)
-        if isinstance(scripts, dict)
-        else None
-    )
+    named = scripts if isinstance(scripts, dict) else {}
+    script = next((named[key] for key in named if key.lower() == REFINER), None)
     args = script.get("args") if isinstance(script, dict) else None
     if name in (None, "", "None") and isinstance(args, list) and len(args) == 3 and args[0]:
         name, at = args[1], args[2]
@@ -171,7 +169,7 @@ def _size(asked: dict[str, Any], own: Mapping[str, Any], notes: list[str]) -> di
     drawn = fitted["width"], fitted["height"]
     if abs(drawn[0] - size[0]) >= sizes.SIDE or abs(drawn[1] - size[1]) >= sizes.SIDE:
         notes.append(
-            f"{size[0]}x{size[1]} is too large for the model {own.get('name', 'auto')}; it draws {drawn[0]}x{drawn[1]}"
+            f"{size[0]}x{size[1]} is no size for the model {own.get('name', 'auto')}; it draws {drawn[0]}x{drawn[1]}"
         )
     return fitted
 

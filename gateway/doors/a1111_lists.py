@@ -32,7 +32,7 @@ _EMPTY = (
     "extensions",
 )
 # what the original looks at anew when it is told to, and we always do
-_REFRESHED = ("refresh-checkpoints", "refresh-vae", "refresh-loras")
+_REFRESHED = ("refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings")
 
 
 class Lists:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
-from gateway.documents import ModelList, OperationDocument, OperationList, Readiness
+from gateway.documents import (
+    ModelDocument,
+    ModelList,
+    OperationDocument,
+    OperationList,
+    Readiness,
+    TrackHealth,
+)
 from gateway.doors.deps import State, Who
 from gateway.problems import documented
 from gateway.state import GatewayState
@@ -14,6 +22,8 @@ from services.errors import NotFound, Unavailable
 from services.operations import OPERATIONS, Operation
 
 router = APIRouter()
+# a balancer in front of the gateway must not take it for dead while a service is scaled to zero
+Excluded = Annotated[Sequence[str], Query(description="`services`, or names of services, that do not count.")]
 
 
 def describe(state: GatewayState, operation: type[Operation]) -> dict[str, Any]:
@@ -65,6 +75,21 @@ async def operation(name: str, state: State, _who: Who) -> dict[str, Any]:
 @router.get("/v1/models", response_model=ModelList, tags=["catalogue"], responses=documented())
 async def models(state: State, _who: Who) -> dict[str, Any]:
     """The models that the services offer, loaded or not; OpenAI's clients can read this list too."""
+    return {"object": "list", "data": list(_models(state).values())}
+
+
+@router.get(
+    "/v1/models/{name:path}", response_model=ModelDocument, tags=["catalogue"], responses=documented(NotFound)
+)
+async def model(name: str, state: State, _who: Who) -> dict[str, Any]:
+    """One model of that list."""
+    found = _models(state).get(name)
+    if found is None:
+        raise NotFound(f"There is no model {name[:80]!r}.", help="GET /v1/models has their names.")
+    return found
+
+
+def _models(state: GatewayState) -> dict[str, dict[str, Any]]:
     found = {}
     for service, status in state.upstream.status().items():
         for model in status.models:
@@ -76,7 +101,7 @@ async def models(state: State, _who: Who) -> dict[str, Any]:
                 "service": service,
                 **{key: value for key, value in model.items() if key != "name"},
             }
-    return {"object": "list", "data": list(found.values())}
+    return found
 
 
 @router.get("/healthz", tags=["health"], response_model=dict[str, str])
@@ -91,8 +116,9 @@ async def healthz() -> dict[str, str]:
     response_model=Readiness,
     responses={503: {"model": Readiness, "description": "Something that was started is not ready."}},
 )
-async def readyz(state: State, response: Response) -> dict[str, Any]:
-    """200 only when the database answers and every configured service is ready."""
+async def readyz(state: State, response: Response, exclude: Excluded = ()) -> dict[str, Any]:
+    """200 only when the database answers and every configured service is ready; `exclude=services` looks at the gateway
+    alone, `exclude=NAME` at all but that service."""
     services, reasons = {}, []
     for name, status in state.upstream.status().items():
         up = sum(endpoint.health == "up" for endpoint in status.endpoints)
@@ -101,8 +127,11 @@ async def readyz(state: State, response: Response) -> dict[str, Any]:
             "endpoints": len(status.endpoints),
             "up": up,
             "reason": status.reason,
+            "tracks": [
+                {name: getattr(track, name) for name in TrackHealth.model_fields} for track in status.tracks
+            ],
         }
-        if not status.ready:
+        if not status.ready and "services" not in exclude and name not in exclude:
             reasons.append(f"{name}: {status.reason or 'nothing of it is up'}")
     try:
         await state.db.ping()
@@ -112,4 +141,4 @@ async def readyz(state: State, response: Response) -> dict[str, Any]:
         reasons.append("the gateway is shutting down")
     if reasons:
         response.status_code = 503
-    return {"ready": not reasons, "services": services, "reasons": reasons}
+    return {"ready": not reasons, "services": services, "reasons": reasons, "ports": state.ports}

@@ -19,9 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.desk import Desk
 from gateway.problems import encode
-from services.errors import DarkroomError
+from services.errors import DarkroomError, Unauthorized
 
 Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
+BASIC = 'Basic realm="Darkroom", charset="UTF-8"'
 
 
 class Dialect(ABC):
@@ -29,6 +30,9 @@ class Dialect(ABC):
 
     name: ClassVar[str]  # as logs and metrics call it
     prefixes: ClassVar[tuple[str, ...]] = ()  # whole families of paths that are the dialect's, known or not
+    challenges: ClassVar[tuple[str, ...]] = (
+        "Bearer",
+    )  # ways to send a key, that of the original's clients first
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
@@ -60,6 +64,8 @@ class Dialect(ABC):
         _, headers, _ = encode(error, request_id)
         body = orjson.dumps(self.document(error, request_id), default=str)
         own = {b"content-type": b"application/json", b"content-length": str(len(body)).encode()}
+        if isinstance(error, Unauthorized):
+            own[b"www-authenticate"] = ", ".join(self.challenges).encode()
         kept = [(name, value) for name, value in headers if name not in own]
         return self.status(error), [*own.items(), *kept], body
 

@@ -54,7 +54,7 @@ class IOPaint(Dialect):
     # ── pictures ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def inpaint(self, request: Request) -> Response:
-        asked = (await self.desk.form(request)).fields
+        asked = await self._asked(request)
         name = self._choice(request, "model")
         paints = name in self._names("sdxl")
         operation: type[Operation] = Inpaint if paints else Cleanup
@@ -70,13 +70,18 @@ class IOPaint(Dialect):
         return Response(await brush.stroke(outcome.picture.data), media_type="image/png")
 
     async def _plugin(self, request: Request, output: str) -> Outcome:
-        asked = (await self.desk.form(request)).fields
+        asked = await self._asked(request)
         if asked.get("name") != REMOVE_BG:
             raise BadInput(f"There is one plugin here: {REMOVE_BG}.", field="name")
         fields = {"image": _plain(asked, "image"), "output": output, "format": "png"}
         return await self.desk.run(
             RemoveBackground, fields | {"model": self._choice(request, REMOVE_BG)}, Guest.of(request)
         )
+
+    async def _asked(self, request: Request) -> dict[str, Any]:
+        form = await self.desk.form(request)
+        form.discard()  # no file has a meaning here
+        return form.fields
 
     # ── what there is ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -108,13 +113,13 @@ class IOPaint(Dialect):
 
     async def model(self, request: Request) -> Response:
         if request.method == "POST":
-            name = str((await self.desk.form(request)).fields.get("name", ""))
+            name = str((await self._asked(request)).get("name", ""))
             known = (AUTO, CV2, *self._names("cleanup"), *self._names("sdxl"))
             self._choose(request, "model", name, known, "name")
         return JSONResponse(self._info(self._choice(request, "model")))
 
     async def switch_plugin(self, request: Request) -> Response:
-        asked = (await self.desk.form(request)).fields
+        asked = await self._asked(request)
         if asked.get("plugin_name") != REMOVE_BG:
             raise BadInput(f"There is one plugin here: {REMOVE_BG}.", field="plugin_name")
         known = (AUTO, *self._names("rmbg"))

@@ -27,6 +27,7 @@ from gateway.doors.oip_tensors import (
     Output,
     Taking,
     an_object,
+    check_tensor,
     check_wanted,
     inputs_of,
     is_reference,
@@ -238,6 +239,7 @@ def _tensors(asked: dict[str, Any]) -> list[dict[str, Any]]:
         named = isinstance(tensor.get("name"), str) and isinstance(tensor.get("datatype"), str)
         if not named or not isinstance(tensor.get("shape"), list):
             raise Malformed("Each input must have name, datatype and shape.")
+        check_tensor(tensor["name"], an_object(tensor.get("parameters", {}), "An input's parameters"))
     return found
 
 
@@ -249,6 +251,8 @@ def _wanted(asked: dict[str, Any], operation: Any) -> dict[str, dict[str, Any]]:
     ):
         raise Malformed("`outputs` must be a list of objects with a name.")
     wanted = {one["name"]: an_object(one.get("parameters", {}), "parameters") for one in found}
+    for name, parameters in wanted.items():
+        check_tensor(name, parameters)
     check_wanted(operation, list(wanted))
     return wanted
 

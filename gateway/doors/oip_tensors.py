@@ -43,6 +43,7 @@ _PACKED = {
     "FP64": "d",
 }
 _LENGTH = struct.Struct("<I")
+_NOT_DONE = ("shared_memory_region", "classification")  # of a tensor's parameters
 _REFERENCES = (b"asset:", b"http://", b"https://", b"data:image/")
 _NAMES = "Each operation is a model of one version, 1; GET /v1/operations has their names."
 _TYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL"}
@@ -229,6 +230,13 @@ def check_wanted(operation: type[Operation], wanted: Sequence[str]) -> None:
             raise BadInput(
                 f"unexpected inference output '{name[:80]}' for model '{operation.name()}'", field="outputs"
             )
+
+
+def check_tensor(name: str, parameters: Mapping[str, Any]) -> None:
+    """Refuses what a client would wait for in vain."""
+    for told in _NOT_DONE:
+        if told in parameters:
+            raise BadInput(f"{name[:80]}: {told} is not done here.", field=name[:80])
 
 
 def seconds_of(parameters: Mapping[str, Any]) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from gateway.desk import Guest, Made, Outcome, made, sentence
 from gateway.doors import offered, openai_ask, sizes
 from gateway.doors.dialect import Dialect
 from gateway.doors.openai_ask import Asked
+from gateway.forms import Form
 from gateway.problems import translate
 from services.errors import (
     BadInput,
@@ -74,7 +75,12 @@ class OpenAI(Dialect):
         form = await self.desk.form(request)
         try:
             asked = openai_ask.read(form.fields)
+            if "markup" in form.files:
+                raise BadInput(
+                    "What is drawn on a picture is not understood here; send a mask.", field="markup"
+                )
             files = await openai_ask.pictures(form.files)
+            _let_go(form, files)
             fields = self._fields(asked, sized=False) | {name: f"part:{name}" for name in files}
         except BaseException:
             form.discard()
@@ -91,6 +97,7 @@ class OpenAI(Dialect):
             files = await openai_ask.pictures(
                 {name: blob for name, blob in form.files.items() if name == "image"}
             )
+            _let_go(form, files)
         except BaseException:
             form.discard()
             raise
@@ -248,6 +255,14 @@ class OpenAI(Dialect):
             case _:
                 kind = "server_error"
         return {"error": {"message": sentence(error), "type": kind, "param": error.field, "code": code}}
+
+
+def _let_go(form: Form, taken: Mapping[str, Blob]) -> None:
+    """Files that came and have no meaning here."""
+    kept = list(taken.values())
+    for blob in form.files.values():
+        if not any(blob is one for one in kept):
+            blob.discard()
 
 
 async def _base64(data: bytes) -> str:

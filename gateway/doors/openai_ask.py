@@ -197,5 +197,6 @@ def usage(asked: Asked, pictures: Sequence[Made]) -> dict[str, Any]:
         "input_tokens": text,
         "input_tokens_details": {"text_tokens": text, "image_tokens": 0},
         "output_tokens": drawn,
+        "output_tokens_details": {"text_tokens": 0, "image_tokens": drawn},
         "total_tokens": text + drawn,
     }

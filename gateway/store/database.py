@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import orjson
@@ -30,8 +31,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.errors import Unavailable
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+log = logging.getLogger("darkroom.store")
+
 STATEMENT_SECONDS = 10.0  # a statement, a connection, a place among the writers: none may take longer
 MIGRATION_SECONDS = 600.0
+WAIT_SECONDS = 60.0  # for another's migration; who starts us begins anew then
 POOL_SIZE = 12
 _MIGRATION_LOCK = 0x6461726B  # any number that nobody else locks in this database
 _WRITES = "darkroom_writes"
@@ -56,16 +63,23 @@ class Database:
         # SQLite has one writer; a fair line in front of it is quicker than its own polling for the lock
         self._turn = asyncio.Lock()
 
-    async def open(self, patience: float = 15.0) -> None:
-        """Bring the schema up to date, under a lock; a server that still starts is waited for."""
+    async def open(self, patience: float | None = None, *, migrate: bool = True) -> None:
+        """Bring the schema up to date, under a lock, or wait until another has. A server that still starts is waited
+        for."""
+        if patience is None:
+            patience = 15.0 if migrate else WAIT_SECONDS
         until = asyncio.get_running_loop().time() + patience
+        told = False
         while True:
             try:
-                await self._migrate()
+                await (self._migrate() if migrate else self._check_migrated())
                 return
             except Unavailable as error:
                 if not error.retryable or asyncio.get_running_loop().time() > until:
                     raise
+                if isinstance(error, _Behind) and not told:
+                    log.warning("waiting: %s %s", error.detail, error.what_to_do)
+                    told = True
             await asyncio.sleep(0.3)
 
     async def close(self) -> None:
@@ -107,17 +121,39 @@ class Database:
                     await conn.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATION_LOCK})
                 await conn.run_sync(upgrade)
 
+    async def _check_migrated(self) -> None:
+        async with self.read() as conn:
+            await conn.run_sync(check)
+
 
 def upgrade(connection: Connection) -> None:
     """Run the migrations that this database has not seen, within the transaction of `connection`."""
     from alembic import command  # a third of a second to import, and needed only here
+
+    config = _alembic()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def check(connection: Connection) -> None:
+    """Raises `Unavailable` where the schema is older than this code. A newer one is that of a release beside us."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic())
+    known = {script.revision for script in scripts.walk_revisions()}
+    at = set(MigrationContext.configure(connection).get_current_heads())
+    if not at or (at <= known and at != set(scripts.get_heads())):
+        raise _Behind("The database's schema is not up to date.")
+
+
+def _alembic() -> Config:
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return config
 
 
 def _sqlite(url: str) -> AsyncEngine:
@@ -213,6 +249,10 @@ _HELP = (
     "which must be writable. `darkroom doctor` tries both."
 )
 _REFUSALS = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+
+
+class _Behind(Unavailable):
+    help = "`darkroom migrate` brings it up to date; DARKROOM_MIGRATE=start has the gateway do it itself."
 
 
 class _Refused(Unavailable):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from gateway.upstream.call import Call
 from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.observe import Track
 from services.errors import DarkroomError
 
 
@@ -20,6 +21,10 @@ class Packed(Protocol):
     @property
     def size(self) -> int:
         """Bytes, about."""
+
+    @property
+    def track(self) -> Track | None:
+        """The track on which it is done, where that is not its endpoint's."""
 
     @property
     def broken(self) -> DarkroomError | None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from gateway.upstream.breaker import Breaker
-from gateway.upstream.observe import BreakerState
+from gateway.upstream.observe import BreakerState, Track
 from gateway.upstream.transport import Address
 
-Health = Literal["unknown", "up", "loading", "down"]
+Health = Literal["unknown", "up", "loading", "draining", "down"]
 
 
 class Slot:
@@ -32,6 +32,7 @@ class Endpoint:
         address: str,
         *,
         weight: float,
+        track: Track = "stable",
         default_capacity: int,
         breaker_failures: int,
         breaker_pause: float,
@@ -40,7 +41,7 @@ class Endpoint:
         breaker_changed: Callable[[Endpoint, BreakerState], None],
     ) -> None:
         self.address = Address(address)
-        self.weight = weight
+        self.weight, self.track = weight, track
         self.capacity = default_capacity
         self.health: Health = "unknown"
         self.reason: str | None = "not yet asked"
@@ -124,6 +125,8 @@ class Endpoint:
         self.health = "up" if said.get("ready", True) else "loading"
         if self.health == "loading" and not self.reason:
             self.reason = "loading its model"
+        if said.get("draining"):
+            self.health = "draining"
 
     def went_down(self, reason: str) -> None:
         """It cannot be reached, or does not answer."""
@@ -132,6 +135,19 @@ class Endpoint:
     def not_ready(self, reason: str) -> None:
         self.health, self.reason = "loading", reason
         self.look_again.set()
+
+    def drains(self, reason: str) -> None:
+        """It is told to stop: it finishes what it has, and gets nothing new."""
+        self.health, self.reason = "draining", reason
+        self.look_again.set()
+
+    def has_model(self, name: str) -> bool:
+        """Whether it lists this model as one that can be asked for."""
+        return any(
+            model.get("available", model.get("loaded", True))
+            for model in self.models
+            if name == model.get("name") or name in (model.get("aliases") or ())
+        )
 
     def waits_for(self, timeout: asyncio.Timeout) -> None:
         """An attempt waits here for its first frame."""

@@ -10,6 +10,7 @@ import orjson
 from gateway.upstream.call import Call
 from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.multipart import Body
+from gateway.upstream.observe import Track
 from gateway.upstream.transport import Answer, Transport
 from services.errors import PROBLEM_JSON, BadUpstream, DarkroomError, from_problem
 from services.frames import CONTENT_TYPE
@@ -24,6 +25,7 @@ class Form:
     """A call as a multipart form with its headers."""
 
     __slots__ = ("body", "headers", "path", "size")
+    track: Track | None = None
 
     def __init__(self, call: Call) -> None:
         self.body = Body(call.ask_json(), call.parts)

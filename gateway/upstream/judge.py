@@ -12,6 +12,7 @@ from services.errors import (
     BadUpstream,
     DarkroomError,
     DeadlineExceeded,
+    Draining,
     NoEndpoint,
     OutOfMemory,
     SchemaMismatch,
@@ -41,6 +42,10 @@ def judge(endpoint: Endpoint, error: DarkroomError) -> RetryReason | None:
         endpoint.went_down(error.detail)
         endpoint.look_again.set()
         return "connect"
+    if isinstance(error, Draining):
+        endpoint.breaker.left()
+        endpoint.drains(error.detail)
+        return "draining"
     if isinstance(error, Unavailable) and not isinstance(error, OutOfMemory):
         endpoint.breaker.left()
         endpoint.not_ready(error.detail)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-RetryReason = Literal["connect", "timeout", "broken", "unavailable", "at-capacity", "schema"]
+RetryReason = Literal[
+    "connect", "timeout", "broken", "unavailable", "draining", "at-capacity", "schema", "model"
+]
+Track = Literal["stable", "canary"]
 BreakerState = Literal["closed", "open", "half-open"]
 
 
@@ -23,6 +26,9 @@ class Observer(Protocol):
 
     def upstream_finished(self, service: str, outcome: str, seconds: float) -> None:
         """A sent call ended: `done`, `cancelled`, or the slug of its error; seconds since it was sent."""
+
+    def upstream_attempt(self, service: str, track: Track, outcome: str, seconds: float) -> None:
+        """An attempt at an endpoint of this track ended, as a call does; a call that was repeated had several."""
 
     def upstream_retry(self, service: str, reason: RetryReason) -> None:
         """An attempt failed before its first frame and another one follows."""
@@ -43,6 +49,7 @@ class Silent:
     def upstream_waited(self, service: str, seconds: float) -> None: ...
     def upstream_accepted(self, service: str, seconds: float) -> None: ...
     def upstream_finished(self, service: str, outcome: str, seconds: float) -> None: ...
+    def upstream_attempt(self, service: str, track: Track, outcome: str, seconds: float) -> None: ...
     def upstream_retry(self, service: str, reason: RetryReason) -> None: ...
     def upstream_retry_refused(self, service: str) -> None: ...
     def upstream_refused(self, service: str, slug: str) -> None: ...

@@ -18,10 +18,11 @@ from gateway.upstream.choose import Chooser
 from gateway.upstream.endpoint import Endpoint, Slot
 from gateway.upstream.judge import judge
 from gateway.upstream.line import Line, Ticket
-from gateway.upstream.observe import BreakerState, Observer, RetryReason
+from gateway.upstream.observe import BreakerState, Observer, RetryReason, Track
 from gateway.upstream.status import EndpointStatus, ServiceStatus
 from gateway.upstream.stream import Stream
-from services.errors import DarkroomError, DeadlineExceeded, Draining, NoEndpoint
+from gateway.upstream.tracks import tracks_of
+from services.errors import DarkroomError, DeadlineExceeded, Draining, NoEndpoint, UnknownModel
 
 ATTEMPTS = 3
 _LEAST_PATIENCE = 2.0  # a gateway that is itself short of CPU must not take that for an endpoint that hangs
@@ -29,8 +30,15 @@ _UPLOAD = 4 * 2**20  # bytes a second below which an upload is not expected to f
 
 
 class Pool:
-    def __init__(self, service: str, settings: Settings, observer: Observer, carrier: Carrier) -> None:
-        self.service, self.carrier = service, carrier
+    def __init__(
+        self,
+        service: str,
+        settings: Settings,
+        observer: Observer,
+        carrier: Carrier,
+        canary_share: float = 0.0,
+    ) -> None:
+        self.service, self.carrier, self.canary_share = service, carrier, canary_share
         self.idle_timeout = settings.idle_timeout
         self._settings, self._observer = settings, observer
         self._loop = asyncio.get_running_loop()
@@ -70,19 +78,22 @@ class Pool:
                     e.weight,
                     e.breaker.state,
                     e.version,
+                    e.track,
                 )
                 for e in self.endpoints
             ],
+            tracks=tracks_of(self.endpoints, self.canary_share),
             operations=frozenset(name for e in up for name in e.operations),
             models=list(models.values()),
         )
 
     # ── endpoints come and go ────────────────────────────────────────────────────────────────────────────────
 
-    def add(self, address: str, weight: float) -> Endpoint:
+    def add(self, address: str, weight: float, track: Track = "stable") -> Endpoint:
         endpoint = Endpoint(
             address,
             weight=weight,
+            track=track,
             default_capacity=self._settings.default_capacity,
             breaker_failures=self._settings.breaker_failures,
             breaker_pause=self._settings.breaker_pause,
@@ -117,7 +128,7 @@ class Pool:
         up = [e for e in self.endpoints if e.up]
         if avoid:
             up = [e for e in up if e not in avoid] or up
-        chosen = self._chooser.choose([e for e in up if e.free])
+        chosen = self._chooser.choose(up)
         return None if chosen is None else chosen.take()
 
     def dispatch(self) -> None:
@@ -208,6 +219,9 @@ class Pool:
         self._slowest = max(seconds, 0.97 * (self._slowest or 0.0))
         self._observer.upstream_accepted(self.service, seconds)
 
+    def attempted(self, track: Track, outcome: str, seconds: float) -> None:
+        self._observer.upstream_attempt(self.service, track, outcome, seconds)
+
     def finished(self, outcome: str, seconds: float) -> None:
         self._observer.upstream_finished(self.service, outcome, seconds)
 
@@ -226,15 +240,19 @@ class Pool:
         return min(longest, max(_LEAST_PATIENCE, usual) + size / _UPLOAD)
 
     async def another_slot(
-        self, turn: Turn, endpoint: Endpoint, error: DarkroomError, attempts: int, deadline: float
+        self, turn: Turn, endpoint: Endpoint, error: DarkroomError, attempts: int, call: Call
     ) -> Slot:
         """After `error` at `endpoint`: a slot for another attempt, or the error again where there is to be none."""
         reason = judge(endpoint, error)
         turn.let_go()
+        if isinstance(error, UnknownModel):
+            reason = self._elsewhere_known(turn, endpoint, getattr(call.ask, "model", ""))
         if reason is None:
             raise error
         if reason != "at-capacity":
-            if reason != "connect":
+            if endpoint.track == "canary":  # one failed attempt of a call is all that a canary may cost
+                turn.avoid |= {e for e in self.endpoints if e.track == "canary"}
+            elif reason != "connect":
                 turn.avoid |= {endpoint}
             self._may_repeat(turn, endpoint, error, reason, attempts)
         self._observer.upstream_retry(self.service, reason)
@@ -243,7 +261,15 @@ class Pool:
             return slot
         ticket = self._line.come_back(turn.key_id, turn.weight, turn.avoid)
         self._set_alarm()
-        return await self._wait(ticket, deadline)
+        return await self._wait(ticket, call.deadline)
+
+    def _elsewhere_known(self, turn: Turn, endpoint: Endpoint, model: str) -> RetryReason | None:
+        """The tracks of a service need not have the same models: a call that names one goes where it is."""
+        strangers = {e for e in self.endpoints if not e.has_model(model)} | {endpoint}
+        if not any(e.up and e not in strangers and e.track != endpoint.track for e in self.endpoints):
+            return None
+        turn.avoid |= strangers
+        return "model"
 
     def _may_repeat(
         self, turn: Turn, endpoint: Endpoint, error: DarkroomError, reason: RetryReason, attempts: int
@@ -252,8 +278,10 @@ class Pool:
         elsewhere = any(e.up and e not in turn.avoid for e in self.endpoints)
         if attempts >= ATTEMPTS or (reason in ("schema", "timeout") and not elsewhere):
             raise error
-        # free: nothing was asked of the endpoint (connect, schema), or it was taken out and its callers are moved once
-        free = reason in ("connect", "schema") or (reason == "timeout" and not endpoint.up)
+        # free: the endpoint did nothing, or it was taken out and its callers are moved once
+        free = reason in ("connect", "schema", "draining", "model") or (
+            reason == "timeout" and not endpoint.up
+        )
         if not free and not self._budget.spend():
             self._observer.upstream_retry_refused(self.service)
             raise error
@@ -321,6 +349,6 @@ class Turn:
         self.pool.sent()
         return Stream(self, call)
 
-    async def another(self, error: DarkroomError, attempts: int, deadline: float) -> None:
+    async def another(self, error: DarkroomError, attempts: int, call: Call) -> None:
         """Changes to a slot for another attempt, or raises `error`."""
-        self._slot = await self.pool.another_slot(self, self.endpoint, error, attempts, deadline)
+        self._slot = await self.pool.another_slot(self, self.endpoint, error, attempts, call)

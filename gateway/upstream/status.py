@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.upstream.observe import BreakerState
+from gateway.upstream.observe import BreakerState, Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,24 @@ class EndpointStatus:
     weight: float
     breaker: BreakerState
     version: str
+    track: Track = "stable"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackStatus:
+    """One of the tracks of a service that has a canary; `stable` alone, where it has none."""
+
+    track: Track
+    share: float  # of the calls, as the settings say
+    in_flight: int
+    capacity: int
+    health: dict[str, int]  # how many of its endpoints are up, loading, draining, down, unknown
+    models: list[str] = field(default_factory=list)  # that are loaded
+    versions: list[str] = field(default_factory=list)  # of Darkroom, that its endpoints are of
+
+    @property
+    def up(self) -> int:
+        return self.health["up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,4 +50,5 @@ class ServiceStatus:
     capacity: int
     endpoints: list[EndpointStatus] = field(default_factory=list)
     operations: frozenset[str] = frozenset()
+    tracks: list[TrackStatus] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=list)

@@ -34,6 +34,8 @@ class Stream:
         self._first: Event | None = None
         self._answer: Reply | None = None
         self._outcome = "cancelled"
+        self._attempt_began = 0.0
+        self._packed: Packed | None = None  # while an attempt is under way
         self.endpoint: Endpoint | None = None
         self.attempts = 0
 
@@ -95,10 +97,11 @@ class Stream:
                 await self._attempt(endpoint, packed)
             except DarkroomError as error:
                 self._hang_up()
+                self._attempt_over(error.slug)
                 if error is packed.broken:  # our own side: it says nothing of the endpoint
                     endpoint.breaker.left()
                     raise
-                await self._turn.another(error, self.attempts, self._call.deadline)
+                await self._turn.another(error, self.attempts, self._call)
             except BaseException:
                 endpoint.breaker.left()
                 raise
@@ -106,8 +109,8 @@ class Stream:
                 return
 
     async def _attempt(self, endpoint: Endpoint, packed: Packed) -> None:
-        began = self._loop.time()
-        deadline = self._call.deadline
+        began = self._attempt_began = self._loop.time()
+        self._packed, deadline = packed, self._call.deadline
         timeout = asyncio.timeout_at(min(deadline, began + self._pool.patience(endpoint, packed.size)))
         endpoint.waits_for(timeout)
         try:
@@ -181,4 +184,11 @@ class Stream:
         self._hang_up()
         if isinstance(error, DarkroomError):
             self._outcome = error.slug
+        self._attempt_over(self._outcome)
         self._pool.finished(self._outcome, self._loop.time() - self._began)
+
+    def _attempt_over(self, outcome: str) -> None:
+        if self._packed is not None:
+            track = self._packed.track or self._endpoint.track
+            self._pool.attempted(track, outcome, self._loop.time() - self._attempt_began)
+            self._packed = None

@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from gateway import telemetry
 from gateway.blobs import Blob, MemoryBlob
 from gateway.settings import Settings
 from gateway.upstream.call import Call
+from gateway.upstream.choose import Share
 from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.observe import Track
 from gateway.upstream.transport import Address, Transport
 from services import frames, images
 from services.errors import (
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
 GRACE = 0.25  # seconds after our own deadline at which gRPC's would come, so that it is ours that tells
 LOOK_WITHIN = 2.0
+CANARY = "canary"  # the label of the version that is on trial
 LABELS_EVERY = 10.0  # seconds; a label moves when its configuration does
 AT_ONCE = 2  # pictures that are decoded or encoded here at the same time: the largest takes 200 MB meanwhile
 _SCHEME = "grpc://"
@@ -58,6 +62,8 @@ class Sketch:
     call: Call
     size: int
     broken: DarkroomError | None = None
+    track: Track | None = None  # canary, where it goes to the version with that label
+    tried: bool = False
     picture: bytes = b""
     timing: dict[str, float] = field(default_factory=dict)
 
@@ -99,6 +105,7 @@ class PredictCarrier:
         self._limits = Limits(**{name: getattr(settings, name) for name in Limits.model_fields})
         self._clients: dict[str, Client] = {}
         self._labels: dict[tuple[str, str], _Labels] = {}
+        self._share = Share()
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pix2pix")
         # none where nobody said where its REST is
         self._rest: Transport | None = None
@@ -147,7 +154,13 @@ class PredictCarrier:
     # ── a call ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def pack(self, call: Call) -> Sketch:
-        return Sketch(call, sum(blob.size for blob in call.parts.values()))
+        packed = Sketch(call, sum(blob.size for blob in call.parts.values()))
+        share = self._settings.pix2pix_canary
+        if share and getattr(call.ask, "version", None) is None:
+            at_canary = self._share.due(share)
+            self._share.placed(share, at_canary=at_canary)
+            packed.track = "canary" if at_canary else None
+        return packed
 
     async def send(self, endpoint: Endpoint, packed: Sketch, seconds: float) -> Made:
         ask = packed.call.ask
@@ -159,10 +172,15 @@ class PredictCarrier:
             packed.picture = await self._decoded(packed)
             packed.timing["decode_ms"] = _since(began)
         began = time.perf_counter()
-        version = ask.version or self._settings.pix2pix_version or None
+        # the first attempt of a call is the canary's, another is not
+        at_canary = packed.track == "canary" and not packed.tried and _has_label(endpoint, model, CANARY)
+        packed.tried, packed.track = True, "canary" if at_canary else None
+        version = CANARY if at_canary else ask.version or self._settings.pix2pix_version or None
         try:
             made = await self._predicted(endpoint, packed, model, version, seconds)
         except UnknownModel as error:
+            if at_canary:  # the label was there a moment ago
+                return await self.send(endpoint, packed, seconds - _since(started) / 1000)
             if error.extra.get("_absent") and model in _loaded(endpoint):
                 # it was there a moment ago: a restart, or its last version has just left
                 raise Unavailable(error.detail, retry_after=1) from error
@@ -187,7 +205,7 @@ class PredictCarrier:
 
     async def relay(self, endpoint: Endpoint, path: str, message: bytes, seconds: float) -> bytes:
         """A message of TensorFlow Serving's own, passed on as it is; the caller holds a turn at `endpoint`."""
-        return await self._client(endpoint).relay(path, message, seconds=seconds)
+        return await self._client(endpoint).relay(path, message, seconds=seconds, headers=telemetry.headers())
 
     @property
     def has_rest(self) -> bool:
@@ -198,6 +216,7 @@ class PredictCarrier:
         if self._rest is None:
             raise NotConfigured("DARKROOM_PIX2PIX_REST names no address.")
         headers = {"content-type": "application/json", "content-length": str(len(data))} if data else {}
+        headers |= telemetry.headers()
         answer = await self._rest.pass_on(method, Address(self._settings.pix2pix_rest), path, headers, data)
         try:
             limit = 2 * _LARGEST_PIXEL * self._settings.max_pixels
@@ -210,13 +229,17 @@ class PredictCarrier:
     ) -> Prediction:
         client, began = self._client(endpoint), time.perf_counter()
         try:
-            return await client.predict(packed.picture, model, version, seconds=seconds + GRACE)
+            return await client.predict(
+                packed.picture, model, version, seconds=seconds + GRACE, headers=packed.call.headers
+            )
         except BadPicture:
             # It was decoded here, so it is one: TensorFlow is stricter, or another picture of its batch was bad. As a
             # plain PNG no decoder refuses it, and in a batch of such nobody suffers for another.
             packed.picture = await self._off_the_loop(_plain, packed.picture, self._limits)
             left = seconds - (time.perf_counter() - began)
-            return await client.predict(packed.picture, model, version, seconds=left + GRACE)
+            return await client.predict(
+                packed.picture, model, version, seconds=left + GRACE, headers=packed.call.headers
+            )
 
     def _choose(self, asked: str, endpoint: Endpoint) -> str:
         known = self._settings.pix2pix_models
@@ -299,6 +322,10 @@ class PredictCarrier:
 
 def _loaded(endpoint: Endpoint) -> set[str]:
     return {str(model["name"]) for model in endpoint.models if model.get("loaded")}
+
+
+def _has_label(endpoint: Endpoint, model: str, label: str) -> bool:
+    return any(label in (one.get("labels") or ()) for one in endpoint.models if one["name"] == model)
 
 
 def _reason(name: str, versions: list[Version]) -> str:

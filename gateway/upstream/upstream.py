@@ -47,14 +47,16 @@ class Upstream:
         for service, origins in self._origins.items():
             carrier = self._carrier(origins, self._checking)
             await carrier.open()
-            pool = self._pools[service] = Pool(service, settings, self._observer, carrier)
+            pool = self._pools[service] = Pool(
+                service, settings, self._observer, carrier, _canary_share(origins)
+            )
             for origin in origins:
                 if origin.resolved:
                     first = asyncio.Event()
                     looks.append(first)
                     self._tasks.append(asyncio.create_task(self._follow(pool, origin, first)))
                 else:
-                    looks.append(self._add(pool, origin.address(origin.host), origin.weight))
+                    looks.append(self._add(pool, origin, origin.address(origin.host)))
         if looks:
             _, late = await asyncio.wait(
                 [asyncio.create_task(look.wait()) for look in looks], timeout=_FIRST_LOOK
@@ -106,9 +108,9 @@ class Upstream:
 
     # ── endpoints come and go ────────────────────────────────────────────────────────────────────────────────
 
-    def _add(self, pool: Pool, address: str, weight: float) -> asyncio.Event:
+    def _add(self, pool: Pool, origin: Origin, address: str) -> asyncio.Event:
         """A new endpoint and the watch over it; the event is set after the first look."""
-        endpoint = pool.add(address, weight)
+        endpoint = pool.add(address, origin.weight, origin.track)
         checker = Checker(pool, endpoint, self._settings.health_interval)
         self._watches[endpoint] = asyncio.create_task(checker.watch())
         return checker.looked
@@ -132,7 +134,7 @@ class Upstream:
     async def _update(self, pool: Pool, origin: Origin, known: dict[str, Endpoint], wanted: set[str]) -> None:
         looks = []
         for address in sorted(wanted - known.keys()):
-            looks.append(self._add(pool, address, origin.weight))
+            looks.append(self._add(pool, origin, address))
             known[address] = pool.endpoints[-1]
         for address in known.keys() - wanted:
             endpoint = known.pop(address)
@@ -146,3 +148,7 @@ class Upstream:
         pool.dispatch()
         if looks:
             await asyncio.wait([asyncio.create_task(look.wait()) for look in looks], timeout=_FIRST_LOOK)
+
+
+def _canary_share(origins: list[Origin]) -> float:
+    return next((origin.weight for origin in origins if origin.track == "canary"), 0.0)

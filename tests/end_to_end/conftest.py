@@ -288,6 +288,7 @@ def launch(tmp_path: Path, toy: dict[str, str]) -> Iterator[Launch]:
         env = {key: value for key, value in os.environ.items() if not key.startswith("DARKROOM_")} | toy
         env |= {"DARKROOM_PORT": str(port), "DARKROOM_DATA": str(tmp_path / f"{name}-{port}")}
         env |= {"DARKROOM_GRPC_PORT": "0", "DARKROOM_INFERENCE_PORT": "0"}
+        env |= {"DARKROOM_DRAIN_LEAD": "0"}  # who asks for a lead waits for it
         env |= {f"DARKROOM_{key.upper()}": value for key, value in settings.items()}
         made = Process(name, port, command, env, log)
         launched.append(made)

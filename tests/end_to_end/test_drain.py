@@ -94,6 +94,22 @@ async def test_a_call_in_flight_finishes_and_nothing_new_is_begun(
     assert await asyncio.to_thread(gateway.wait, 5) == 0
 
 
+async def test_a_service_that_is_away_need_not_count_for_readiness(
+    launch: Any, http: httpx.AsyncClient
+) -> None:
+    gateway = launch("gateway", services=json.dumps({"toy": ["http://127.0.0.1:9"]}))
+    asked = {
+        query: await http.get(f"{gateway.url}/readyz{query}")
+        for query in ("", "?exclude=services", "?exclude=toy")
+    }
+    assert asked[""].status_code == 503
+    assert asked["?exclude=services"].status_code == asked["?exclude=toy"].status_code == 200
+    assert asked["?exclude=toy"].json()["services"]["toy"]["ready"] is False
+    assert (await http.get(f"{gateway.url}/readyz?exclude=cleanup")).status_code == 503
+    gateway.signal(signal.SIGTERM)
+    assert await asyncio.to_thread(gateway.wait, 5) == 0
+
+
 async def test_a_call_that_would_take_too_long_ends_with_the_drain(
     launch: Any, http: httpx.AsyncClient
 ) -> None:

@@ -44,6 +44,8 @@ def ready(stack: Any) -> None:
 def test_it_says_where_it_is_and_what_to_do_next_when_all_is_ready(stack: Any) -> None:
     assert f"at {stack.url}" in stack.said
     assert f"{stack.url}/docs" in stack.said
+    assert stack.grpc in stack.said
+    assert stack.inference in stack.said
     assert {"gateway", "cleanup", "rmbg"} <= set(notes(stack))
     assert stack.ready()
 

@@ -15,7 +15,7 @@ from gateway.keys import StartRefused
 from gateway.metrics import Metrics
 from gateway.scrape import MetricsEndpoint, MetricsServer
 from gateway.upstream.observe import Observer
-from gateway.upstream.status import EndpointStatus, ServiceStatus
+from gateway.upstream.status import EndpointStatus, ServiceStatus, TrackStatus
 from services.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +74,31 @@ async def test_the_upstream_pools_moments_are_counted() -> None:
     assert await value(metrics, "upstream_refused_total", service="cleanup", reason="line-full") == 1
     assert await value(metrics, "upstream_breaker_changes_total", service="cleanup", state="open") == 1
     assert await value(metrics, "upstream_first_byte_seconds_count", service="cleanup") == 1
+
+
+async def test_attempts_are_counted_by_track_and_only_good_ones_are_timed() -> None:
+    metrics = Metrics()
+    observer: Observer = metrics
+    observer.upstream_attempt("cleanup", "canary", "service-fault", 0.001)
+    observer.upstream_attempt("cleanup", "canary", "done", 3.0)
+    of_canary = {"service": "cleanup", "track": "canary"}
+    assert await value(metrics, "upstream_attempts_total", outcome="service-fault", **of_canary) == 1
+    assert await value(metrics, "upstream_attempt_seconds_count", **of_canary) == 1
+    assert await value(metrics, "upstream_attempt_seconds_sum", **of_canary) == 3
+
+
+async def test_tracks_are_levels_with_their_health_and_their_models() -> None:
+    health = {"up": 2, "loading": 0, "draining": 1, "down": 0, "unknown": 0}
+    tracks = [TrackStatus("canary", 0.1, 3, 8, health, models=["new"])]
+    status = {"rmbg": ServiceStatus("rmbg", True, None, 0, 3, 8, tracks=tracks)}
+    metrics = Metrics()
+    metrics.watch(services=lambda: status)
+    track = {"service": "rmbg", "track": "canary"}
+    assert await value(metrics, "upstream_track_share", **track) == 0.1
+    assert await value(metrics, "upstream_track_in_flight", **track) == 3
+    assert await value(metrics, "upstream_track_endpoints", health="up", **track) == 2
+    assert await value(metrics, "upstream_track_endpoints", health="draining", **track) == 1
+    assert await value(metrics, "upstream_track_model", model="new", **track) == 1
 
 
 async def test_levels_are_read_when_they_are_scraped() -> None:

@@ -165,7 +165,7 @@ def process(name: str, **environment: str) -> Iterator[tuple[Caller, subprocess.
     started = subprocess.Popen(
         [sys.executable, "-m", "services.serve", name, "--port", str(port)],
         cwd=ROOT,
-        env=os.environ | environment,
+        env=os.environ | {"DARKROOM_DRAIN_LEAD": "0"} | environment,
         stderr=subprocess.PIPE,
     )
     caller = Caller(f"http://127.0.0.1:{port}", OPERATIONS)

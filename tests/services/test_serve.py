@@ -68,8 +68,10 @@ def white() -> bytes:
 def test_health_and_metrics_are_true(cleanup: Any) -> None:
     for path in ("/livez", "/readyz", "/healthz"):
         assert cleanup.http.get(cleanup.url + path).status_code == 200
-    image = white()
-    cleanup.run("cleanup", {}, {"image": image, "mask": image})
+    out, mask = io.BytesIO(), Image.new("L", (6, 4))
+    mask.putpixel((2, 2), 255)
+    mask.save(out, "PNG")
+    cleanup.run("cleanup", {}, {"image": white(), "mask": out.getvalue()})
     metrics = cleanup.http.get(cleanup.url + "/metrics").text
     assert 'darkroom_service_requests_total{operation="cleanup",outcome="ok",service="cleanup"}' in metrics
     assert 'darkroom_service_ready{service="cleanup"} 1.0' in metrics

@@ -118,10 +118,11 @@ def pull(
     import asyncio
 
     from gateway.cli.console import Stop, say
-    from gateway.cli.lock import FolderLock, holder
+    from gateway.cli.lock import FolderLock
     from gateway.cli.models import fetch
     from gateway.cli.models.hub import Hub
     from gateway.cli.models.shelf import written
+    from gateway.local import holder
     from services.settings import HubSettings
 
     settings, held = HubSettings.from_environment(), _catalogue()
@@ -150,6 +151,33 @@ def pull(
             asyncio.run(work())
     for entry in entries:
         say(f"{entry.name}: {written(held.size(entry))} in {held.place(entry)} ({entry.licence})")
+
+
+@app.command()
+def wait(
+    names: Annotated[list[str], typer.Argument(help="Models of the catalogue, by name or alias.")],
+    seconds: Annotated[float, typer.Option(min=0, help="How long at most; 0: without an end.")] = 0,
+) -> None:
+    """Wait until models are whole on this disk, which another `darkroom models pull` puts there."""
+    import time
+
+    from gateway.cli.console import Stop, say
+
+    held = _catalogue()
+    entries = held.together([held[name] for name in names])
+    until = time.monotonic() + seconds
+    told: list[str] = []
+    while missing := [entry.name for entry in entries if not held.present(entry)]:
+        if seconds and time.monotonic() > until:
+            raise Stop(
+                f"After {seconds:g} s there is still no {', '.join(missing)} in {held.folder}: "
+                f"`darkroom models pull {' '.join(missing)}` fetches what is missing."
+            )
+        if missing != told:
+            say(f"Waiting for {', '.join(missing)} in {held.folder}.")
+            told = missing
+        time.sleep(1)
+    say(f"In {held.folder}: {', '.join(entry.name for entry in entries)}.")
 
 
 @app.command()

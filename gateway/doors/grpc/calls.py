@@ -17,10 +17,11 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
+from grpc import StatusCode
 
-from gateway import logs, request_id
+from gateway import logs, request_id, telemetry
 from gateway.callers import LOCAL, Caller
-from gateway.doors.grpc.errors import DETAILS, encode
+from gateway.doors.grpc.errors import DETAILS, code_of, encode
 from gateway.doors.grpc.messages import CHUNK
 from gateway.front import REFUSED, secret
 from gateway.problems import translate
@@ -119,23 +120,27 @@ class Calls:
             await write(data)
 
         status, fault = OK, None
-        try:
-            await self._admit(rpc)
-            await served.method(rpc, _parsed(rpc, served, given), send)
-        except asyncio.CancelledError:
-            left = rpc.seconds_left
-            status = LATE if left is not None and left <= 0 else GONE
-            raise
-        except grpc.aio.InternalError:  # what is sent to a client that is gone
-            status = GONE
-            return
-        except Exception as error:  # noqa: BLE001 - the last catch; translate logs what it does not know
-            fault = translate(error)
-            status = fault.status
-            if status in REFUSED:
-                self._state.metrics.refused(fault.slug)
-        finally:
-            self._ended(served, rpc, about, status, time.perf_counter() - began)
+        with telemetry.serving(f"GRPC {served.path}", headers, _traced(served.path)) as span:
+            try:
+                await self._admit(rpc)
+                await served.method(rpc, _parsed(rpc, served, given), send)
+            except asyncio.CancelledError:
+                left = rpc.seconds_left
+                status = LATE if left is not None and left <= 0 else GONE
+                raise
+            except grpc.aio.InternalError:  # what is sent to a client that is gone
+                status = GONE
+                return
+            except Exception as error:  # noqa: BLE001 - the last catch; translate logs what it does not know
+                fault = translate(error)
+                status = fault.status
+                if status in REFUSED:
+                    self._state.metrics.refused(fault.slug)
+            finally:
+                code = StatusCode.OK if fault is None else code_of(fault)
+                code = {GONE: StatusCode.CANCELLED, LATE: StatusCode.DEADLINE_EXCEEDED}.get(status, code)
+                telemetry.answered(span, {"rpc.grpc.status_code": code.value[0]}, fault=status >= 500)
+                self._ended(served, rpc, about, status, time.perf_counter() - began)
         if fault is not None:
             await self._abort(rpc, fault)
 
@@ -145,7 +150,7 @@ class Calls:
         logs.tell(key=rpc.caller.key_id)
         if (standing := await self._state.limits.admit(rpc.caller)) is not None:
             told += [(name.decode(), value.decode()) for name, value in standing.headers()]
-        if self._state.draining:
+        if self._state.refusing:
             raise Draining("This gateway shuts down.", retry_after=5)
         await rpc.context.send_initial_metadata(tuple(told))
 
@@ -185,6 +190,11 @@ async def _parsed(rpc: Rpc, served: Served, given: AsyncIterator[bytes]) -> Requ
             raise Malformed("This is no message of that method.", help=_HELP) from error
         del data
         yield read
+
+
+def _traced(path: str) -> dict[str, telemetry.Attribute]:
+    _, service, method = path.split("/")
+    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
 
 
 _HELP = "Make the client anew from this installation's darkroom.proto, or ask its reflection."

@@ -23,6 +23,7 @@ from gateway.doors.oip_tensors import (
     VERSION,
     Output,
     Taking,
+    check_tensor,
     check_wanted,
     inputs_of,
     is_reference,
@@ -105,6 +106,8 @@ class OpenInferenceRpc:
                 asked = await _first(requests)
                 taking = Taking(operation_of(asked.model_name, asked.model_version))
                 try:
+                    for tensor in (*asked.inputs, *asked.outputs):
+                        check_tensor(tensor.name, tensor.parameters)
                     await self._taken(asked, taking)
                     parameters = _parameters(asked.parameters)
                     taking.parameters(parameters)

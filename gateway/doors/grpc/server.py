@@ -47,6 +47,7 @@ class GrpcServers:
         self._folder, self._calls = folder, Calls(state, lines)
         self._servers: list[grpc.aio.Server] = []
         self._health = health.aio.HealthServicer()
+        self._going: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         settings = self._state.settings
@@ -62,8 +63,12 @@ class GrpcServers:
             await self._open(foreign, "inference_port", settings.inference_port, INFERENCE_PORT)
 
     async def drain(self) -> None:
-        """New calls are refused; those who ask for our health are told."""
+        """Those who ask for our health are told."""
         await self._health.enter_graceful_shutdown()
+
+    def send_away(self, seconds: float) -> None:
+        """Clients are told to connect anew, which finds another gateway; calls in flight may finish."""
+        self._going = [asyncio.create_task(server.stop(seconds)) for server in self._servers]
 
     async def stop(self) -> None:
         servers, self._servers = self._servers, []
@@ -91,6 +96,7 @@ class GrpcServers:
             return
         await server.start()
         self._servers.append(server)
+        self._state.ports[setting.removesuffix("_port")] = port
         log.info("gRPC is at %s (%s)", place, variable)
 
     def _add_own(self, server: grpc.aio.Server, own: Schema) -> None:

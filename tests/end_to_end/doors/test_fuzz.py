@@ -26,6 +26,9 @@ PICTURE, MASK = (base64.b64encode(picture(mode)).decode() for mode in ("RGB", "L
 FILE = ("a.png", picture(), "image/png")
 SMALL: dict[str, Any] = {"prompt": "a red circle", "steps": 1, "width": 64, "height": 64, "seed": 7}
 
+# as MCP's clients send it, and all others do not mind
+ACCEPT = {"accept": "application/json, text/event-stream, */*"}
+
 A1111 = [
     Good(
         "POST",
@@ -148,6 +151,30 @@ REMBG = [
 ]
 
 
+def message(method: str, **params: Any) -> Good:
+    return Good("POST", "/mcp", {"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+
+
+MCP = [
+    message(
+        "initialize",
+        protocolVersion="2025-11-25",
+        capabilities={"sampling": {}},
+        clientInfo={"name": "a", "version": "1"},
+    ),
+    message("tools/list"),
+    message("tools/call", name="text-to-image", arguments=SMALL, _meta={"progressToken": "p"}),
+    message("tools/call", name="caption", arguments={"image": PICTURE, "mode": "caption"}),
+    message(
+        "tools/call", name="cleanup", arguments={"image": PICTURE, "mask": f"data:image/png;base64,{MASK}"}
+    ),
+    message("resources/list", cursor=None),
+    message("resources/read", uri="darkroom://models"),
+    message("prompts/get", name="product-photo", arguments={"picture": "darkroom://assets/x"}),
+    message("logging/setLevel", level="debug"),
+]
+
+
 def is_mistake(answer: httpx.Response) -> bool:
     """Of AUTOMATIC1111's server, and of IOPaint's, which took it over."""
     return set(answer.json()) == {"error", "detail", "body", "errors"}
@@ -162,11 +189,17 @@ def is_fastapis(answer: httpx.Response) -> bool:
     return isinstance(detail, str) or set(detail[0]) == {"loc", "msg", "type"}
 
 
+def is_json_rpcs(answer: httpx.Response) -> bool:
+    document = answer.json()
+    return document["jsonrpc"] == "2.0" and {"code", "message"} <= set(document["error"])
+
+
 DOORS: dict[str, tuple[Sequence[Good], Callable[[httpx.Response], bool]]] = {
     "a1111": (A1111, is_mistake),
     "openai": (OPENAI, is_openais),
     "iopaint": (IOPAINT, is_mistake),
     "rembg": (REMBG, is_fastapis),
+    "mcp": (MCP, is_json_rpcs),
 }
 
 
@@ -189,11 +222,11 @@ def as_it_was(stack: Any) -> Iterator[None]:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_two_hundred_requests_that_are_nearly_right(stack: Any, door: str) -> None:
-    fuzz(stack, *DOORS[door], count=200)
+    fuzz(stack, *DOORS[door], count=200, headers=ACCEPT)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("door", DOORS)
 def test_two_thousand_requests_that_are_nearly_right(stack: Any, door: str) -> None:
-    fuzz(stack, *DOORS[door], count=2000, seed=1)
+    fuzz(stack, *DOORS[door], count=2000, seed=1, headers=ACCEPT)

@@ -23,6 +23,7 @@ from PIL import Image
 from gateway.doors.grpc.schema import Schema, committed
 from services.operations import Operation
 from services.pictures import Picture
+from tests.otlp import Collector
 
 SERVICE = "darkroom.v1.Darkroom"
 
@@ -44,7 +45,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run(channel: grpc.Channel, **params: Any) -> Iterator[Any]:
+def run(channel: grpc.Channel, metadata: tuple[Any, ...] = (), **params: Any) -> Iterator[Any]:
     picture = io.BytesIO()
     Image.new("RGB", (16, 16)).save(picture, "PNG")
     stub = channel.stream_stream(
@@ -52,7 +53,7 @@ def run(channel: grpc.Channel, **params: Any) -> Iterator[Any]:
     )
     ask = {"stamp": {"image": {"data": picture.getvalue()}, **params}}
     asked = SCHEMA.message("RunRequest")(ask=ask).SerializeToString()
-    answers: Iterator[Any] = stub(iter([asked]), timeout=30)
+    answers: Iterator[Any] = stub(iter([asked]), timeout=30, metadata=metadata)
     return answers
 
 
@@ -121,6 +122,44 @@ def test_a_second_gateway_goes_without_where_nobody_named_a_port(launch: Any) ->
         while "the port 8081 is taken, so there is no gRPC" not in gateway.said:
             assert time.monotonic() < until, gateway.said
             time.sleep(0.05)
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    yield made
+    made.close()
+
+
+def test_a_call_joins_its_callers_trace_and_hands_it_on_to_the_service(
+    launch: Any, collector: Collector
+) -> None:
+    trace, parent, port = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", free_port()
+    toy = launch("toy", otlp_endpoint=collector.url)
+    services = json.dumps({"toy": [toy.url]})
+    gateway = launch("gateway", services=services, grpc_port=str(port), otlp_endpoint=collector.url)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        list(run(channel, (("traceparent", f"00-{trace}-{parent}-01"),), pause=0.0))
+        with code_is(grpc.StatusCode.INVALID_ARGUMENT):
+            list(run(channel, steps=-1))
+    for process in (gateway, toy):
+        process.signal(signal.SIGTERM)
+        process.wait()
+    calls = [span for span in collector.spans if span.name == f"GRPC /{SERVICE}/Run"]
+    (outer,) = [span for span in calls if span.trace_id.hex() == trace]
+    (refused,) = [span for span in calls if span.trace_id.hex() != trace]
+    call = collector.span("call")
+    assert (outer.parent_span_id.hex(), call.parent_span_id) == (parent, outer.span_id)
+    (served,) = [span for span in collector.spans if span.parent_span_id == call.span_id]
+    assert served.trace_id.hex() == trace
+    assert collector.services == {"darkroom-gateway", "darkroom-toy"}
+    codes = [
+        {one.key: one.value for one in span.attributes}["rpc.grpc.status_code"].int_value
+        for span in (outer, refused)
+    ]
+    assert codes == [0, grpc.StatusCode.INVALID_ARGUMENT.value[0]]
+    assert refused.parent_span_id == b""
+    assert f'"trace": "{trace}"' in gateway.said or trace in gateway.said
 
 
 def test_it_speaks_tls_with_the_gateways_certificate(launch: Any, tmp_path: Path) -> None:

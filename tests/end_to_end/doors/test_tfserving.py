@@ -90,6 +90,7 @@ def test_what_is_refused_is_told_in_tensorflow_servings_form(door: httpx.Client,
         assert answer.status_code == status, (path, answer.text)
     stranger = httpx.get(f"{house.url}/tfserving/v1/models/creatures")
     assert (stranger.status_code, list(stranger.json())) == (401, ["error"])
+    assert stranger.headers["www-authenticate"] == "Bearer"
 
 
 def test_a_quota_counts_what_is_made_here(door: httpx.Client) -> None:

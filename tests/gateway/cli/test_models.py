@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -351,6 +352,24 @@ def test_all_of_a_service_and_all_parts(darkroom: Say, models: Path, monkeypatch
 def test_what_comes_with_darkroom_is_not_fetched(darkroom: Say, hub: StandIn) -> None:
     assert "comes with Darkroom" in darkroom("pull", "micro")
     assert hub.asked == []
+
+
+def test_wait_ends_when_the_models_and_what_they_need_are_whole(darkroom: Say, models: Path) -> None:
+    said = darkroom("wait", "quick", "--seconds", "0.1", code=1)
+    assert "darkroom models pull" in said
+    assert "toy-vae" in said
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", "from gateway.cli.main import main; main()", "models", "wait", "quick"],
+        stderr=subprocess.PIPE,
+    )
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(2)
+        darkroom("pull", "quick")
+        assert waiting.wait(10) == 0
+    finally:
+        waiting.kill()
+        waiting.communicate()
 
 
 def test_verify_reads_every_byte_and_names_the_damaged_file(darkroom: Say, models: Path) -> None:

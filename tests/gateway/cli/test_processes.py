@@ -15,9 +15,10 @@ import pytest
 
 from gateway.cli import up
 from gateway.cli.console import Stop
-from gateway.cli.lock import FolderLock, holder
+from gateway.cli.lock import FolderLock
 from gateway.cli.processes import Processes, Spec, noted
 from gateway.cli.up import Supervisor
+from gateway.local import holder
 from gateway.settings import Settings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import threading
@@ -45,6 +46,10 @@ class Server:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     looks: int = 0
     events_from: list[str | None] = field(default_factory=list)
+    work: float = 0.0  # seconds that a run takes
+    under_way: int = 0
+    most_under_way: int = 0
+    pages: list[dict[str, str]] = field(default_factory=list)
 
     def document(self, **more: Any) -> dict[str, Any]:
         picture = {"id": "pic1", "url": "/v1/assets/pic1", "role": "picture", "media_type": "image/png"}
@@ -79,6 +84,10 @@ class Server:
         if self.refusals:
             return self.refusals.pop(0)
         if request.headers["accept"] != "text/event-stream":
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+            await asyncio.sleep(self.work)
+            self.under_way -= 1
             return JSONResponse(self.document())
         if request.path_params["operation"] == "caption":
             broken = [sse("accepted", {}), sse("error", BadInput("No such thing.", field="image").problem())]
@@ -88,6 +97,12 @@ class Server:
             sse("accepted", {"model": "telea"}),
             sse("progress", {"step": 1, "total": 2}),
         ]
+        if request.path_params["operation"] == "inpaint":
+            shown = base64.b64encode(PNG).decode()
+            preview = {"picture": f"data:image/png;base64,{shown}", "media_type": "image/png", "width": 1}
+            return StreamingResponse(
+                _each([*events, sse("preview", preview)]), media_type="text/event-stream"
+            )
         whole = b"".join(
             [*events, sse("result", self.document()["pictures"][0]), sse("done", self.document())]
         )
@@ -129,7 +144,13 @@ class Server:
     async def asset(self, request: Request) -> Response:
         if request.method == "DELETE":
             return Response(status_code=204)
+        if request.path_params["id"] == "dripping":
+            return StreamingResponse(_dripping(PNG), media_type="image/png")
         return Response(PNG, media_type="image/png")
+
+    async def link(self, request: Request) -> Response:
+        url = f"/v1/assets/{request.path_params['id']}?seconds={request.query_params['seconds']}"
+        return JSONResponse({"url": url, "expires_at": ""})
 
     async def assets(self, request: Request) -> Response:
         await self.take(request)
@@ -139,6 +160,14 @@ class Server:
         return JSONResponse(document, 201)
 
     async def lists(self, request: Request) -> Response:
+        self.pages.append(dict(request.query_params))
+        if self.refusals:
+            return self.refusals.pop(0)
+        if request.query_params.get("state") == "many":  # 450 of them
+            start = int(request.query_params.get("before", "job0").removeprefix("job"))
+            ids = range(start + 1, min(start + int(request.query_params["limit"]), 450) + 1)
+            after = None if ids[-1] == 450 else f"job{ids[-1]}"
+            return JSONResponse({"jobs": [self.document(id=f"job{at}") for at in ids], "next": after})
         return JSONResponse(
             {"operations": [{"name": "cleanup"}], "data": [{"id": "telea"}], "jobs": [self.document()]}
         )
@@ -153,6 +182,7 @@ class Server:
                 Route("/v1/jobs/{id}", self.job, methods=["GET", "DELETE"]),
                 Route("/v1/jobs/{id}/events", self.events),
                 Route("/v1/assets", self.assets, methods=["GET", "POST"]),
+                Route("/v1/assets/{id}/link", self.link, methods=["POST"]),
                 Route("/v1/assets/{id}", self.asset, methods=["GET", "DELETE"]),
                 Route("/v1/{operation}", self.run, methods=["POST"]),
             ]
@@ -163,6 +193,12 @@ async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
         await asyncio.sleep(0)
+
+
+async def _dripping(content: bytes) -> AsyncIterator[bytes]:
+    for at in range(len(content)):
+        yield content[at : at + 1]
+        await asyncio.sleep(0.1)
 
 
 async def _broken(pieces: list[bytes]) -> AsyncIterator[bytes]:

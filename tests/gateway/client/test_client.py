@@ -295,6 +295,13 @@ async def test_the_async_client_does_the_same(server: Any, photo: Path) -> None:
         assert (await darkroom.assets.get(asset)).startswith(b"\x89PNG")
         await darkroom.assets.delete(asset)
         assert (await darkroom.operations())[0]["name"] == "cleanup"
-        assert [one.id for one in await darkroom.jobs()] == ["job1"]
+        assert [one.id async for one in darkroom.jobs()] == ["job1"]
+        assert [one.id async for one in darkroom.assets.list(limit=1)] == ["pic9"]
+        outcomes = [outcome async for outcome in darkroom.batch("caption", [photo, "nowhere.png"])]
+        assert sorted((outcome.index, outcome.ok) for outcome in outcomes) == [(0, True), (1, False)]
+        async with darkroom.stream("cleanup", image=photo, mask=photo) as events:
+            assert [event.step async for event in events] == [None, 1, None, None]
+            assert (await events.result()).picture.seed == 7
+        assert (await darkroom.cleanup(photo, photo)).picture.seed == 7
         with pytest.raises(NotFound):
             await darkroom.job("none")

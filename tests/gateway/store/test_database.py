@@ -169,3 +169,40 @@ async def test_a_database_that_does_not_exist_is_not_waited_for(postgres: Any) -
         with pytest.raises(Unavailable, match=r"refuses us.*no_such_database"):
             await db.open(patience=60)
     await db.close()
+
+
+async def test_a_gateway_that_waits_starts_when_another_has_migrated(database_url: str) -> None:
+    waiting, migrating = Database(database_url), Database(database_url)
+    opened = asyncio.create_task(waiting.open(patience=20, migrate=False))
+    try:
+        done, _ = await asyncio.wait([opened], timeout=1)
+        assert not done
+        await migrating.open()
+        await asyncio.wait_for(opened, 5)
+        assert await _count(waiting) == 0
+    finally:
+        opened.cancel()
+        await waiting.close()
+        await migrating.close()
+
+
+async def test_who_waits_in_vain_for_a_migration_says_what_to_do(database_url: str) -> None:
+    database = Database(database_url)
+    try:
+        with pytest.raises(Unavailable, match="not up to date") as refused:
+            await database.open(patience=0.1, migrate=False)
+        assert "darkroom migrate" in refused.value.what_to_do
+    finally:
+        await database.close()
+
+
+async def test_a_schema_of_a_newer_release_is_none_to_wait_for(database_url: str) -> None:
+    """While a release is rolled out its migration has run and the gateways before it still start."""
+    database = Database(database_url)
+    try:
+        await database.open()
+        async with database.write() as conn:
+            await conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        await database.open(patience=1, migrate=False)
+    finally:
+        await database.close()

@@ -40,6 +40,7 @@ class FakeServing:
     answer: bytes | None = None
     asked: list[Any] = field(default_factory=list)
     seconds_left: list[float] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     cancelled: int = 0
     most_at_once: int = 0
     _now: int = 0
@@ -65,6 +66,7 @@ class FakeServing:
     async def Predict(self, request: PredictRequest, context: Any) -> PredictResponse:
         self.asked.append(request)
         self.seconds_left.append(context.time_remaining())
+        self.headers.append(dict(context.invocation_metadata()))
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
         try:

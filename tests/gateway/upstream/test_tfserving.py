@@ -9,6 +9,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from gateway.blobs import MemoryBlob
+from gateway.settings import Settings
+from gateway.upstream import Silent
 from gateway.upstream.resolve import read_origins
 from services.errors import (
     BadPicture,
@@ -238,6 +240,40 @@ async def test_a_version_is_asked_for_by_number_by_label_or_by_the_settings(serv
         await ask(where, png, version="gold")
     assert refused.value.field == "version"
     assert where.endpoints[0].health == "up"
+
+
+async def test_the_label_canary_gets_its_share_of_calls_that_name_no_version(serving, pool, ask, png):
+    labels = {("creatures", "stable"): 1, ("creatures", "canary"): 2}
+    server = await serving(versions={"creatures": {1: AVAILABLE, 2: AVAILABLE}}, labels=labels)
+    attempts = []
+
+    class Counts(Silent):
+        def upstream_attempt(self, service, track, outcome, seconds) -> None:
+            attempts.append((track, outcome))
+
+    where = await pool(server, pix2pix_version="stable", pix2pix_canary=0.25, metrics=Counts())
+    versions = [(await ask(where, png))[0][0]["version"] for _ in range(12)]
+    assert (versions.count(1), versions.count(2)) == (9, 3)
+    assert (attempts.count(("stable", "done")), attempts.count(("canary", "done"))) == (9, 3)
+    named = [(await ask(where, png, version=1))[0][0]["version"] for _ in range(8)]
+    assert named == [1] * 8
+    # the label goes while the gateway still believes in it: nobody is told of it
+    del server.labels["creatures", "canary"]
+    assert {(await ask(where, png))[0][0]["version"] for _ in range(8)} == {1}
+
+
+async def test_a_call_that_the_label_canary_lost_is_repeated_with_stable(serving, pool, ask, png):
+    labels = {("creatures", "stable"): 1, ("creatures", "canary"): 2}
+    server = await serving(versions={"creatures": {1: AVAILABLE, 2: AVAILABLE}}, labels=labels)
+    where = await pool(server, pix2pix_version="stable", pix2pix_canary=1)
+    server.fails.append((grpc.StatusCode.UNAVAILABLE, "the batch queue is full"))
+    assert (await ask(where, png))[0][0]["version"] == 1
+    assert [request.model_spec.version_label for request in server.asked] == ["canary", "stable"]
+
+
+def test_a_share_for_a_label_that_is_not_looked_for_is_refused():
+    with pytest.raises(ValueError, match="DARKROOM_PIX2PIX_LABELS"):
+        Settings(_env_file=None, pix2pix_canary=0.1, pix2pix_labels=["stable"])
 
 
 async def test_models_are_listed_with_versions_and_labels(serving, pool):

@@ -78,6 +78,20 @@ async def test_every_call_carries_its_deadline(serving, ask, png):
         await ask(server, png, seconds=0.2)
 
 
+async def test_headers_go_along(serving, ask, png):
+    server = await serving()
+    client = Client(server.address.removeprefix("grpc://"))
+    traced = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+    try:
+        await client.predict(png, "creatures", seconds=5, headers=traced)
+        asked = server.asked[0].SerializeToString()
+        path = "/tensorflow.serving.PredictionService/Predict"
+        await client.relay(path, asked, seconds=5, headers=traced)
+    finally:
+        await client.close()
+    assert [one["traceparent"] for one in server.headers] == [traced["traceparent"]] * 2
+
+
 async def test_a_call_that_is_cancelled_ends_at_the_server_too(serving, ask, png, until):
     server = await serving(hangs=True)
     call = asyncio.create_task(ask(server, png))
