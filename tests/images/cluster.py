@@ -19,7 +19,7 @@ import httpx
 
 from tests.images.engine import START, addresses, answers, docker, inspect, until
 
-GRACE = 45  # seconds that a pod has after SIGTERM, as in the chart
+GRACE = 50  # seconds that a pod has after SIGTERM, as in the chart
 _numbers = itertools.count(1)
 
 
