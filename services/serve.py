@@ -106,10 +106,11 @@ def serve(bento: Any, host: str, port: int) -> None:
         loop = runner.get_loop()
         try:
             runner.run(server.serve())
-        finally:
+        except SystemExit as end:
+            # All is closed. With numba and SciPy loaded the interpreter's own tidying up takes seconds of a core,
+            # and a thread that does not look at its job would keep a drained process alive.
             logging.shutdown()
-            if app.calls:
-                os._exit(0)  # a thread that does not look at its job must not keep a drained process alive
+            os._exit(end.code if isinstance(end.code, int) else 1)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,19 @@
-"""A gateway that is told to stop before it has begun."""
+"""Processes that are told to stop: before they have begun, and when they have nothing to do."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
+from urllib.request import urlopen
 
+import psutil
 import pytest
+
+from tests.servers import free_port
 
 # as the kernel does it for the first process of a container: what has no handler is not ended
 IGNORED = """
@@ -39,3 +45,23 @@ def test_a_process_that_is_told_to_stop_while_it_starts_ends_at_once_with_0(modu
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_service_that_has_nothing_to_do_ends_without_tidying_up_for_seconds() -> None:
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "services.serve", "rmbg", f"--port={port}"])
+    try:
+        until = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+                break
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        before = psutil.Process(process.pid).cpu_times()
+        process.send_signal(signal.SIGTERM)
+        _, status, after = os.wait4(process.pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        # of the processor, since by the clock it depends on what else runs
+        assert after.ru_utime + after.ru_stime - before.user - before.system < 0.3
+    finally:
+        process.kill()

@@ -301,7 +301,7 @@ def test_compose_takes_the_file_for_gpus(stack: Composed) -> None:
 def test_a_container_that_is_told_to_stop_ends_with_0_in_time(stack: Composed, name: str) -> None:
     container = stack.container(name)
     began = time.monotonic()
-    docker("stop", "--time", "45", container)
+    docker("stop", "--time", "50", container)
     state = inspect(container)["State"]
     try:
         assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
