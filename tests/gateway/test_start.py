@@ -49,7 +49,10 @@ def test_a_process_that_is_told_to_stop_while_it_starts_ends_at_once_with_0(modu
 
 def test_a_service_that_has_nothing_to_do_ends_without_tidying_up_for_seconds() -> None:
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "services.serve", "rmbg", f"--port={port}"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.serve", "rmbg", f"--port={port}"],
+        env=os.environ | {"DARKROOM_DRAIN_LEAD": "0"},
+    )
     try:
         until = time.monotonic() + 60
         while True:
