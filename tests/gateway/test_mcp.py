@@ -20,6 +20,7 @@ from gateway.doors.mcp import tools
 from gateway.doors.mcp.late import Late
 from gateway.doors.mcp.running import Runnings
 from gateway.doors.mcp.views import Viewer
+from gateway.kept import Kept
 from services.operations import OPERATIONS, ImageToImage
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,7 @@ BASE = "https://studio.example/base"
 def made(image: Image.Image, kind: str = "PNG") -> Made:
     out = io.BytesIO()
     image.save(out, kind)
-    return Made(out.getvalue(), Image.MIME[kind], *image.size, None, "picture", withheld=False)
+    return Made(Kept.of(out.getvalue()), Image.MIME[kind], *image.size, None, "picture", withheld=False)
 
 
 def state(**services: list[dict[str, Any]]) -> Any:

@@ -203,7 +203,12 @@ def test_nonsense_is_the_callers_mistake(door: httpx.Client, count: int) -> None
 
 def test_the_documentations_example_works_as_it_stands(stack: Any, tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
-    page = (root / "docs" / "doors.md").read_text().partition("## Open Inference Protocol")[2].partition("\n## ")[0]
+    page = (
+        (root / "docs" / "doors.md")
+        .read_text()
+        .partition("## Open Inference Protocol")[2]
+        .partition("\n## ")[0]
+    )
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (tmp_path / "docs").symlink_to(root / "docs")
     (tmp_path / "example.py").write_text(example.replace("127.0.0.1:8080", f"127.0.0.1:{stack.port}"))

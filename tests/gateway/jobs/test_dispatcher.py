@@ -186,6 +186,9 @@ async def test_cancelling_a_running_job_hangs_up_on_the_service_at_once(begin: B
     state = await begin({"cleanup": service}, lease=30.0, idle_timeout=30.0)
     job = await _submit(state)
     await _running(state, job)
+    async with asyncio.timeout(5):
+        while not service.seen.in_flight:  # a job runs a moment before the service hears of it
+            await asyncio.sleep(0.01)
     began = time.monotonic()
     await state.queue.cancel(job.id)
     assert (await _ended(state, job)).state == "cancelled"

@@ -139,6 +139,9 @@ cutting.ignored(
     alpha_matting_background_threshold=40,
     alpha_matting_erode_size=3,
 )
+cutting.slow |= {
+    name for name in cutting.checks if name.startswith("alpha_matting_")
+}  # matting compiles for long
 
 answers = Table("of AUTOMATIC1111's answers")
 
