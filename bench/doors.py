@@ -1,6 +1,6 @@
 """What a foreign door costs beside the native interface: time for a picture, memory of a crowd, the loop's lag.
 
-    python -m bench.doors [--calls 60] [--only time memory lag]
+    python -m bench.doors [--calls 60] [--only time memory lag] [--doors OIP rembg]
 
 A stub service answers a picture that is already there, at once or after as long as the shortest real operations take
 (cleanup and remove-background of one megapixel, bench/photo.py). The gateway has core 0, stub and clients core 1. Each
@@ -50,6 +50,7 @@ NAMES = (
 TARGET = 1.15
 RUN, INFER = "/darkroom.v1.Darkroom/Run", "/inference.GRPCInferenceService/ModelInfer"
 Call = Callable[[], int]  # gives the bytes that came back
+Named = Callable[[str], bool]  # whether a door is wanted
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def over_grpc(stage: Stage, picture: bytes) -> dict[str, Call]:
     }
 
 
-def times(calls: int) -> None:
+def times(calls: int, named: Named) -> None:
     picture = png(MB)
     mask = covering(picture)
     for delay in DELAYS:
@@ -226,6 +227,8 @@ def times(calls: int) -> None:
             }
             doors |= {name: ("remove-background", call) for name, call in over_grpc(stage, picture).items()}
             for name, (like, call) in doors.items():
+                if not named(name):
+                    continue
                 mine, theirs = map(statistics.median, beside(own[like], call, calls))
                 missed = "MISSED" if delay and theirs > TARGET * mine else ""
                 print(
@@ -336,11 +339,11 @@ def _crowd(port: int, request: Request) -> Crowd:
     return lambda count, rounds: many_over_http(port, request, count, rounds)
 
 
-def memory() -> None:
+def memory(named: Named) -> None:
     """Each door's own gateway, so that none pays for what another left."""
     answer = png(4 * MB)
     print(f"\nmemory above idle, MB, while so many answers of {len(answer) / 1e6:.1f} MB are read")
-    for name in NAMES:
+    for name in filter(named, NAMES):
         with staged(answer, 0.2) as stage:
             crowd = crowds(stage)[name]
             asyncio.run(crowd(2, 1))
@@ -355,12 +358,14 @@ def memory() -> None:
             print(f"  {name:28} {'   '.join(told)}   left {left:5.0f}", flush=True)
 
 
-def lag() -> None:
+def lag(named: Named) -> None:
     """How long /healthz takes while 16 callers are answered 4 MB, again and again."""
     answer = png(4 * MB)
     print(f"\nms of a call to /healthz while 16 are answered {len(answer) / 1e6:.1f} MB, again and again")
     with staged(answer, 0.0) as stage:
         for name, crowd in crowds(stage).items():
+            if not named(name):
+                continue
             taken = asyncio.run(_probed(stage.gateway.port, crowd))
             print(f"  {name:28} p50 {at(0.5, taken):7.2f}   p99 {at(0.99, taken):7.2f}", flush=True)
 
@@ -384,16 +389,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.doors", description=__doc__)
     parser.add_argument("--calls", type=int, default=60)
     parser.add_argument("--only", nargs="*", default=["time", "memory", "lag"])
+    parser.add_argument(
+        "--doors", nargs="*", default=[""], help="those with one of these words in their names"
+    )
     given = parser.parse_args()
+
+    def named(name: str) -> bool:
+        return any(word.lower() in name.lower() for word in given.doors)
+
     if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, {OTHERS})
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     if "time" in given.only:
-        times(given.calls)
+        times(given.calls, named)
     if "memory" in given.only:
-        memory()
+        memory(named)
     if "lag" in given.only:
-        lag()
+        lag(named)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class A1111(Dialect):
             ):
                 ask = begun
                 async for event, body in events:
-                    work.tell(event, body)
+                    work.tell(event, await self.desk.keep(body))
         assert ask is None or isinstance(ask, Diffusion)
         return Spliced(await asyncio.to_thread(a1111_told.answer, drawing, ask, work), _NO_STORE)
 
@@ -157,8 +157,8 @@ class A1111(Dialect):
             "format": "png",
         }
         with named({"image": "input_image", "model": "model"}):
-            outcome = await self.desk.run(RemoveBackground, fields, Guest.of(request))
-        return Spliced({"image": Coded(outcome.picture.kept)}, _NO_STORE)
+            outcome = await self.desk.run(RemoveBackground, fields, Guest.of(request), passed_on=True)
+        return Spliced({"image": Coded(outcome.picture.file)}, _NO_STORE)
 
     # ── words ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -190,7 +190,7 @@ def test_five_megabytes_go_in_and_come_out_in_chunks(door: Door) -> None:
     pieces = [event.chunk for event in events if event.WhichOneof("one") == "chunk"]
     assert not result.HasField("data")
     assert {piece.name for piece in pieces} == {"result.0"}
-    assert max(len(piece.data) for piece in pieces) == MB
+    assert max(len(piece.data) for piece in pieces) <= MB < result.size
     whole = b"".join(piece.data for piece in pieces)
     assert len(whole) == result.size > 5 * MB
     made, given = (Image.open(io.BytesIO(data)).convert("RGB") for data in (whole, picture))
