@@ -6,6 +6,7 @@ a `Kept` of it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gateway.kept import Kept
@@ -15,31 +16,46 @@ from services.frames import Event
 class Arriving:
     """`size` bytes of body that `items` gives next; `came` hears when they are here."""
 
-    __slots__ = ("_came", "_end", "_items", "left", "size")
+    __slots__ = ("_ahead", "_came", "_end", "_items", "_left", "size")
 
     def __init__(
         self, size: int, items: AsyncIterator[Event | memoryview], came: Callable[[], None] = lambda: None
     ) -> None:
-        self.size = self.left = size
+        self.size = self._left = size
         self._items, self._came = items, came
+        self._ahead: deque[memoryview] = deque()  # pieces that were only looked at
         self._end: Callable[[], Awaitable[None]] | None = None
 
     def then(self, end: Callable[[], Awaitable[None]]) -> None:
         """What is left to be done when the last piece was taken, before its reader knows that it was the last."""
         self._end = end
 
+    async def head(self, size: int) -> bytes:
+        """The first `size` bytes, or all where there are fewer; they are still to be read."""
+        while self._left and sum(map(len, self._ahead)) < size:
+            self._ahead.append(await self._piece())
+        return b"".join(self._ahead)[:size]
+
+    @property
+    def seen(self) -> bytes:
+        """What of it was looked at already."""
+        return b"".join(self._ahead)
+
     async def views(self) -> AsyncIterator[memoryview]:
-        while self.left:
-            piece = await anext(self._items)
-            assert isinstance(piece, memoryview)
-            self.left -= len(piece)
-            if not self.left:
-                self._came()
-            yield piece
-            del piece  # the next is not waited for with this one in hand
+        while self._ahead or self._left:
+            # nothing of it stays here while the next is waited for
+            yield self._ahead.popleft() if self._ahead else await self._piece()
         end, self._end = self._end, None
         if end is not None:
             await end()
+
+    async def _piece(self) -> memoryview:
+        piece = await anext(self._items)
+        assert isinstance(piece, memoryview)
+        self._left -= len(piece)
+        if not self._left:
+            self._came()
+        return piece
 
     async def kept(self, into: Kept) -> Kept:
         async for piece in self.views():

@@ -56,6 +56,25 @@ class Guest:
         scope = request.scope
         return cls(scope["caller"], scope["request_id"], request.receive, seconds, scope.get(ANSWERING))
 
+    async def stay(
+        self, stack: AsyncExitStack, body: File, events: AsyncIterator[tuple[Event, File]]
+    ) -> None:
+        """What a call has open is open until its last picture was sent, and the call's end has come after it."""
+
+        async def end() -> None:
+            async for event, _ in events:
+                if event.kind == "result":
+                    log.warning("a service made more pictures than were asked for; the answer lacks them")
+
+        assert self.answering is not None and isinstance(body, Arriving)
+        body.then(end)
+        await self.answering.enter_async_context(stack.pop_all())
+
+
+def last_of(ask: Operation, made: int) -> bool:
+    """Whether the next picture is the last one, where so many are made."""
+    return not ask.with_maps and made == ask.count_asked() - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -161,16 +180,16 @@ class Desk:
         began = time.perf_counter()
         async with AsyncExitStack() as stack:
             ask, events = await stack.enter_async_context(self.stream(operation, fields, guest, files))
-            outcome, last = Outcome(ask), 0 if ask.with_maps else ask.count_asked()
+            outcome = Outcome(ask)
             async for event, body in events:
                 if tell is not None:
                     await tell(event)
                 match event.kind:
                     case "accepted":
                         outcome.model = str(event.get("model", ""))
-                    case "result" if passed_on and guest.answering and len(outcome.pictures) == last - 1:
+                    case "result" if passed_on and guest.answering and last_of(ask, len(outcome.pictures)):
                         outcome.pictures.append(made(event, body))
-                        await guest.answering.enter_async_context(_open(stack.pop_all(), body, events))
+                        await guest.stay(stack, body, events)
                         break
                     case "result":
                         outcome.pictures.append(made(event, await self.keep(body)))
@@ -251,23 +270,6 @@ def ended(state: GatewayState, error: BaseException, ask: Operation) -> BaseExce
         return error
     task.uncancel()
     return Draining("This gateway shut down before the call was done.", retry_after=5)
-
-
-@asynccontextmanager
-async def _open(
-    stack: AsyncExitStack, body: File, events: AsyncIterator[tuple[Event, File]]
-) -> AsyncIterator[None]:
-    """Around an answer that passes on a call's last picture: what the call has open, and its end after the picture."""
-
-    async def end() -> None:
-        async for event, _ in events:
-            if event.kind == "result":
-                log.warning("a service made more pictures than were asked for; the answer lacks them")
-
-    assert isinstance(body, Arriving)
-    body.then(end)
-    async with stack:
-        yield
 
 
 def made(event: Event, body: File) -> Made:

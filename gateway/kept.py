@@ -86,9 +86,6 @@ class Kept:
         left = self.size - len(self._held)
         return self._held + self._from_file(0, left) if left else self._held
 
-    async def whole(self) -> bytes:
-        return await asyncio.to_thread(lambda: self.data) if self._file is not None else self._held
-
     def discard(self) -> None:
         """It goes by itself."""
 

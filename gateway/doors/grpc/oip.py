@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from gateway.arriving import Arriving
 from gateway.desk import Desk, Guest, Outcome
 from gateway.doors.catalogue import unavailable
 from gateway.doors.grpc.calls import Method, Requests, Rpc, Send
@@ -35,7 +34,6 @@ from gateway.doors.oip_tensors import (
     unpacked,
 )
 from gateway.forms import Limit
-from gateway.kept import Kept
 from services.errors import BadInput, Malformed, TooLarge, TooSlow
 
 DOOR = "oip"
@@ -125,12 +123,14 @@ class OpenInferenceRpc:
         except TimeoutError as error:
             raise TooSlow("The request did not arrive within the call's deadline.") from error
         bounds = [one for one in (seconds, rpc.seconds_left or 0.0) if one]
-        guest = Guest(rpc.caller, rpc.request_id, seconds=min(bounds, default=0.0))
-        outcome = await self._desk.run(taking.operation, fields, guest, taking.files)
-        async with _patiently(self._answers):
-            answer = await _answer(outcome, outputs(outcome, wanted), own)
-            del outcome
-            await send(answer)
+        shown = not wanted or "image" in wanted
+        async with AsyncExitStack() as answering:
+            guest = Guest(rpc.caller, rpc.request_id, seconds=min(bounds, default=0.0), answering=answering)
+            outcome = await self._desk.run(taking.operation, fields, guest, taking.files, passed_on=shown)
+            async with _patiently(self._answers):
+                answer = await _answer(outcome, outputs(outcome, wanted), own)
+                await answering.aclose()  # the service need not wait for the client
+                await send(answer)
 
     async def _taken(self, asked: Any, taking: Taking) -> None:
         if len(asked.inputs) > MOST_INPUTS:
@@ -202,14 +202,13 @@ async def _answer(outcome: Outcome, made: Iterable[Output], own: str) -> Passed:
     """The message with its pictures copied once: as a message's field each would be copied three times."""
     told = message("ModelInferResponse")(model_name=outcome.ask.name(), model_version=VERSION, id=own[:128])
     told.parameters["model"].string_param = outcome.model
-    raw: list[bytes] = []
+    raw: list[bytes | memoryview] = []
     for one in made:
         tensor = told.outputs.add(name=one.name, datatype=one.datatype, shape=[len(one.values)])
         if one.name == "image" and outcome.pictures:
             tensor.parameters["media_type"].string_param = outcome.pictures[0].media_type
-        parts = []
+        parts: list[bytes | memoryview] = []
         for part in one.raw:
-            assert not isinstance(part, Arriving)  # one message has all of a picture
-            parts.append(await part.whole() if isinstance(part, Kept) else part)
+            parts += [part] if isinstance(part, bytes) else [piece async for piece in part.views()]
         raw += [field_head(RAW_OUTPUT, sum(map(len, parts))), *parts]
     return Passed(b"".join([told.SerializeToString(), *raw]))
