@@ -27,7 +27,7 @@ class Arriving:
         self._end: Callable[[], Awaitable[None]] | None = None
 
     def then(self, end: Callable[[], Awaitable[None]]) -> None:
-        """What is left to be done when the last piece was taken, before its reader knows that it was the last."""
+        """What is to be done before the last piece is given away: who has all of a picture may leave at once."""
         self._end = end
 
     async def head(self, size: int) -> bytes:
@@ -43,11 +43,12 @@ class Arriving:
 
     async def views(self) -> AsyncIterator[memoryview]:
         while self._ahead or self._left:
-            # nothing of it stays here while the next is waited for
-            yield self._ahead.popleft() if self._ahead else await self._piece()
-        end, self._end = self._end, None
-        if end is not None:
-            await end()
+            if not self._ahead:
+                self._ahead.append(await self._piece())
+            if not self._left and len(self._ahead) == 1 and self._end is not None:
+                end, self._end = self._end, None
+                await end()
+            yield self._ahead.popleft()  # nothing of it stays here while the next is waited for
 
     async def _piece(self) -> memoryview:
         piece = await anext(self._items)
@@ -64,8 +65,9 @@ class Arriving:
         return into.written()
 
     async def skip(self) -> None:
-        async for _ in self.views():
-            continue
+        """What nobody read; what was only looked at may still be read."""
+        while self._left:
+            await self._piece()
 
 
 File = Kept | Arriving

@@ -57,7 +57,7 @@ class Guest:
         return cls(scope["caller"], scope["request_id"], request.receive, seconds, scope.get(ANSWERING))
 
     async def stay(
-        self, stack: AsyncExitStack, body: File, events: AsyncIterator[tuple[Event, File]]
+        self, stack: AsyncExitStack, body: Arriving, events: AsyncIterator[tuple[Event, File]]
     ) -> None:
         """What a call has open is open until its last picture was sent, and the call's end has come after it."""
 
@@ -66,7 +66,7 @@ class Guest:
                 if event.kind == "result":
                     log.warning("a service made more pictures than were asked for; the answer lacks them")
 
-        assert self.answering is not None and isinstance(body, Arriving)
+        assert self.answering is not None
         body.then(end)
         await self.answering.enter_async_context(stack.pop_all())
 
@@ -187,10 +187,12 @@ class Desk:
                 match event.kind:
                     case "accepted":
                         outcome.model = str(event.get("model", ""))
-                    case "result" if passed_on and guest.answering and last_of(ask, len(outcome.pictures)):
-                        outcome.pictures.append(made(event, body))
-                        await guest.stay(stack, body, events)
-                        break
+                    case "result" if passed_on and guest.answering is not None and isinstance(body, Arriving):
+                        last = last_of(ask, len(outcome.pictures))
+                        outcome.pictures.append(made(event, body if last else await self.keep(body)))
+                        if last:
+                            await guest.stay(stack, body, events)
+                            break
                     case "result":
                         outcome.pictures.append(made(event, await self.keep(body)))
                     case "done":

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from gateway.arriving import Arriving
 from gateway.desk import Desk, Guest, last_of
 from gateway.doors import a1111_ask, a1111_info, a1111_told, a1111_units, offered
 from gateway.doors.a1111_ask import Drawing, named
@@ -97,8 +98,8 @@ class A1111(Dialect):
                     self.desk.stream(drawing.operation, drawing.fields, guest, drawing.files)
                 )
                 async for event, body in events:
-                    last = drawing.send and event.kind == "result" and last_of(ask, len(work.pictures))
-                    if last and await a1111_info.in_its_head(body):
+                    last = drawing.send and last_of(ask, len(work.pictures))
+                    if last and isinstance(body, Arriving) and await a1111_info.in_its_head(body):
                         work.tell(event, body)
                         await guest.stay(stack, body, events)
                         break

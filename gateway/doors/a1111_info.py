@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 from PIL import ExifTags, Image
 
-from gateway.arriving import File
+from gateway.arriving import Arriving
 from gateway.intake import FORMATS, HEAD
-from gateway.kept import Kept
 from services.errors import BadPicture
 from services.origin.infotext import read_parameters
 
@@ -26,10 +25,8 @@ class Words:
     items: dict[str, str] = field(default_factory=dict)
 
 
-async def in_its_head(file: File) -> bool:
+async def in_its_head(file: Arriving) -> bool:
     """Whether the first bytes of a file that is still coming are enough for `read`."""
-    if isinstance(file, Kept):
-        return False
     try:
         await asyncio.to_thread(read, await file.head(HEAD))
     except BadPicture:
