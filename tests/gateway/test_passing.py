@@ -21,7 +21,7 @@ import grpc
 import pytest
 from PIL import Image
 
-from bench.doors import RUN, document, foreigners, natives, run_messages
+from bench.dialects import RUN, document, foreigners, natives, run_messages
 from bench.load import Request
 from bench.processes import free_port, running
 from bench.stub import Behaviour, Stub
