@@ -6,6 +6,9 @@ without a bound a crowd of callers would have all memory.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.blobs import Blob, MemoryBlob, Spool
@@ -26,6 +29,36 @@ class Room:
 
     def give(self, size: int) -> None:
         self.left += size
+
+
+class RoomInTurn:
+    """Memory that is waited for, but not longer than `patience` seconds: then whoever waits goes on without."""
+
+    def __init__(self, size: int, patience: float) -> None:
+        self._size = self._left = size
+        self._patience = patience
+        self._given = asyncio.Condition()
+
+    @asynccontextmanager
+    async def of(self, size: int) -> AsyncIterator[None]:
+        size = min(size, self._size)
+        taken = await self._take(size)
+        try:
+            yield
+        finally:
+            if taken:
+                self._left += size
+                async with self._given:
+                    self._given.notify_all()
+
+    async def _take(self, size: int) -> bool:
+        try:
+            async with asyncio.timeout(self._patience), self._given:
+                await self._given.wait_for(lambda: self._left >= size)
+                self._left -= size
+        except TimeoutError:
+            return False
+        return True
 
 
 class HeldBlob(MemoryBlob):

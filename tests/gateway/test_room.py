@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from gateway.blobs import FileBlob
 from gateway.callers import LOCAL
 from gateway.forms import Form, Reader
 from gateway.intake import Intake
-from gateway.room import HeldBlob, Room
+from gateway.room import HeldBlob, Room, RoomInTurn
 from gateway.settings import Settings
 from services.errors import Malformed, TooLarge
 from services.operations import RemoveBackground
@@ -71,3 +73,26 @@ async def test_pictures_are_held_while_there_is_room(tmp_path: Path, png: bytes)
         blob.discard()
     assert place.left == 300 * KB
     assert not list(tmp_path.glob("upload-*"))
+
+
+async def test_room_is_waited_for_and_then_done_without() -> None:
+    place, at_once, most = RoomInTurn(10, 0.5), 0, 0
+
+    async def use(size: int) -> None:
+        nonlocal at_once, most
+        async with place.of(size):
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0.01)
+            at_once -= 1
+
+    await asyncio.gather(*(use(4) for _ in range(9)))
+    assert most == 2
+    await use(1000)  # more than there is takes all of it
+    async with place.of(10):
+        began = time.monotonic()
+        await use(4)
+        assert 0.5 <= time.monotonic() - began < 5
+    began = time.monotonic()
+    await use(10)
+    assert time.monotonic() - began < 0.5

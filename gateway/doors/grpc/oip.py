@@ -7,8 +7,8 @@ read; whose key it is was looked at before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
 
@@ -34,10 +34,12 @@ from gateway.doors.oip_tensors import (
     unpacked,
 )
 from gateway.forms import Limit
+from gateway.room import RoomInTurn
 from services.errors import BadInput, Malformed, TooLarge, TooSlow
 
 DOOR = "oip"
-LARGE_AT_ONCE = 4  # requests that are being taken apart, and answers that are being sent
+LARGE_AT_ONCE = 4  # requests that are being taken apart
+ANSWERS = 16 * 2**20  # bytes of answers that are being sent: each is one message, and lies twice in memory
 PATIENCE = 1.0  # seconds that an answer waits for others to be sent, whose clients may not read
 # where a tensor's elements are, when they are not raw
 _CONTENTS = {
@@ -56,7 +58,7 @@ class OpenInferenceRpc:
     def __init__(self, desk: Desk) -> None:
         self._desk, self._state = desk, desk.state
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
-        self._answers = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._answers = RoomInTurn(ANSWERS, PATIENCE)
 
     def methods(self) -> dict[str, Method]:
         return {
@@ -127,7 +129,7 @@ class OpenInferenceRpc:
         async with AsyncExitStack() as answering:
             guest = Guest(rpc.caller, rpc.request_id, seconds=min(bounds, default=0.0), answering=answering)
             outcome = await self._desk.run(taking.operation, fields, guest, taking.files, passed_on=shown)
-            async with _patiently(self._answers):
+            async with self._answers.of(sum(one.file.size for one in outcome.pictures)):
                 answer = await _answer(outcome, outputs(outcome, wanted), own)
                 await answering.aclose()  # the service need not wait for the client
                 await send(answer)
@@ -154,21 +156,6 @@ class OpenInferenceRpc:
                 raise TooLarge(f"{name} may have {LONGEST} bytes at most.", field=name)
             else:
                 taking.value(name, value)
-
-
-@asynccontextmanager
-async def _patiently(turns: asyncio.Semaphore) -> AsyncIterator[None]:
-    """A turn where one comes soon; after a while without, so that nobody waits for another's client."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            await turns.acquire()
-    except TimeoutError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        turns.release()
 
 
 async def _first(requests: Requests) -> Any:
