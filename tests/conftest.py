@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -12,6 +13,28 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core, and so has what it starts
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests stay together where several processes share them (make test): those of a file, because they share
+    its fixtures, and all that use the one large stack. These come first, then all others that start processes, so
+    that the processes end at about the same time."""
+    needs = {item.path for item in items if "stack" in getattr(item, "fixturenames", ())}
+
+    def place(item: pytest.Item) -> int:
+        return 0 if item.path in needs else 1 if "end_to_end" in item.path.parts else 2
+
+    for item in items:
+        item.add_marker(
+            pytest.mark.xdist_group(
+                "stack" if item.path in needs else f"{item.path.parent.name}/{item.path.stem}"
+            )
+        )
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
