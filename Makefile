@@ -16,8 +16,8 @@ IMAGES ?= cpu
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-# tests/conftest.py says which of them stay together
-SIDE_BY_SIDE := $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder)
+# a file's tests share their fixtures, so they stay together; tests/conftest.py puts the long ones first
+SIDE_BY_SIDE := $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 # what prints figures; the other modules in bench/ are what these are made of
 BENCHES := $(filter-out __init__ load processes stub,$(basename $(notdir $(wildcard bench/*.py))))

@@ -18,23 +18,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core, and so has what it starts
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests stay together where several processes share them (make test): those of a file, because they share
-    its fixtures, and all that use the one large stack. These come first, then all others that start processes, so
-    that the processes end at about the same time."""
-    needs = {item.path for item in items if "stack" in getattr(item, "fixturenames", ())}
-
-    def place(item: pytest.Item) -> int:
-        return 0 if item.path in needs else 1 if "end_to_end" in item.path.parts else 2
-
-    for item in items:
-        item.add_marker(
-            pytest.mark.xdist_group(
-                "stack" if item.path in needs else f"{item.path.parent.name}/{item.path.stem}"
-            )
-        )
-    items.sort(key=place)
+    """Where several processes share the tests, file by file, the long ones come first, so that the processes end at
+    about the same time."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")
