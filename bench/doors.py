@@ -1,6 +1,6 @@
 """What a foreign door costs beside the native interface: time for a picture, memory of a crowd, the loop's lag.
 
-    python -m bench.doors [--calls 60] [--only time memory lag]
+    python -m bench.doors [--calls 60] [--only time memory lag] [--doors OIP rembg]
 
 A stub service answers a picture that is already there, at once or after as long as the shortest real operations take
 (cleanup and remove-background of one megapixel, bench/photo.py). The gateway has core 0, stub and clients core 1. Each
@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import contextlib
-import http.client
-import io
 import json
 import os
 import statistics
@@ -29,16 +26,29 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from PIL import Image
 
+from bench.dialects import (
+    INFER,
+    LARGE,
+    METADATA,
+    RUN,
+    Call,
+    body_of,
+    caller,
+    covering,
+    foreigners,
+    infer_message,
+    many_over_grpc,
+    many_over_http,
+    natives,
+    run_messages,
+)
 from bench.gateway import ADMIN, GATEWAY, OTHERS, small_png
-from bench.load import Request, at, form
+from bench.load import Request, at
 from bench.processes import Running, free_port, running
 from bench.uploads import Watch, png
-from gateway.doors.grpc.schema import schema
 
 MB = 1_000_000
-CHUNK = 2**20
 DELAYS = (0.0, 0.065, 0.189)  # none; cleanup's and remove-background's, of one megapixel
 CROWDS = (16, 64, 64)
 SERVICES = ("sdxl", "cleanup", "rmbg")
@@ -48,8 +58,7 @@ NAMES = (
     "OIP over gRPC",
 )
 TARGET = 1.15
-RUN, INFER = "/darkroom.v1.Darkroom/Run", "/inference.GRPCInferenceService/ModelInfer"
-Call = Callable[[], int]  # gives the bytes that came back
+Named = Callable[[str], bool]  # whether a door is wanted
 
 
 @dataclass(frozen=True)
@@ -87,119 +96,7 @@ def staged(answer: bytes, delay: float) -> Iterator[Stage]:
                 yield Stage(gateway, f"127.0.0.1:{own}", f"127.0.0.1:{foreign}")
 
 
-# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
-
-KEY = {"authorization": f"Bearer {ADMIN}"}
-
-
-def document(path: str, value: dict[str, Any], **headers: str) -> Request:
-    return Request(path, json.dumps(value).encode(), KEY | {"content-type": "application/json"} | headers)
-
-
-def natives(picture: bytes, mask: bytes) -> dict[str, Request]:
-    bytes_wanted = KEY | {"accept": "image/png"}
-    return {
-        "text-to-image": document("/v1/text-to-image", {"prompt": "a red circle"}, accept="image/png"),
-        "text-to-image, url": document(
-            "/v1/text-to-image", {"prompt": "a red circle"}, accept="application/json"
-        ),
-        "cleanup": form({"image": picture, "mask": mask}, "/v1/cleanup", **bytes_wanted),
-        "remove-background": form({"image": picture}, "/v1/remove-background", **bytes_wanted),
-    }
-
-
-def foreigners(picture: bytes, mask: bytes) -> dict[str, tuple[str, Request]]:
-    """Each dialect's request, and the native operation that it is compared with."""
-    text, covered = base64.b64encode(picture).decode(), base64.b64encode(mask).decode()
-    tensor: dict[str, Any] = {"name": "image", "datatype": "BYTES", "shape": [1]}
-    head = json.dumps(
-        {
-            "inputs": [tensor | {"parameters": {"binary_data_size": len(picture) + 4}}],
-            "parameters": {"binary_data_output": True},
-        }
-    ).encode()
-    binary = Request(
-        "/v2/models/remove-background/infer",
-        head + len(picture).to_bytes(4, "little") + picture,
-        KEY | {"inference-header-content-length": str(len(head))},
-    )
-    words = {"prompt": "a red circle"}
-    return {
-        "OpenAI, b64_json": ("text-to-image", document("/v1/images/generations", words)),
-        "OpenAI, url and the picture": (
-            "text-to-image, url",
-            document("/v1/images/generations", words | {"response_format": "url"}),
-        ),
-        "AUTOMATIC1111, txt2img": ("text-to-image", document("/sdapi/v1/txt2img", words)),
-        "IOPaint, inpaint": ("cleanup", document("/api/v1/inpaint", {"image": text, "mask": covered})),
-        "rembg": ("remove-background", _as_file(picture)),
-        "OIP, JSON": (
-            "remove-background",
-            document("/v2/models/remove-background/infer", {"inputs": [tensor | {"data": [text]}]}),
-        ),
-        "OIP, binary": ("remove-background", binary),
-    }
-
-
-def _as_file(picture: bytes) -> Request:
-    return form({"file": picture}, "/api/remove", **KEY)
-
-
-def run_messages(picture: bytes) -> list[bytes]:
-    """What gRPC's Run is sent."""
-    message = schema().message("RunRequest")
-    asked = message(ask={"remove_background": {"image": {"chunks": "a"}}})
-    pieces = [picture[start : start + CHUNK] for start in range(0, len(picture), CHUNK)]
-    chunks = [message(chunk={"name": "a", "data": piece}) for piece in pieces]
-    return [one.SerializeToString() for one in (asked, *chunks)]
-
-
-def infer_message(picture: bytes) -> bytes:
-    from gateway.doors.grpc.oip_messages import message
-
-    asked = message("ModelInferRequest")(model_name="remove-background")
-    asked.inputs.add(name="image", datatype="BYTES", shape=[1])
-    asked.raw_input_contents.append(len(picture).to_bytes(4, "little") + picture)
-    return bytes(asked.SerializeToString())
-
-
 # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def over_http(port: int, request: Request) -> Call:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-
-    def call() -> int:
-        connection.request("POST", request.path, request.body, request.headers)
-        answer = connection.getresponse()
-        data = answer.read()
-        if answer.status != 200:
-            raise RuntimeError(f"{request.path}: {answer.status} {data[:300]!r}")
-        return len(data)
-
-    return call
-
-
-def with_the_link(port: int, request: Request) -> Call:
-    """The answer names a picture, which is fetched."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-
-    def call() -> int:
-        connection.request("POST", request.path, request.body, request.headers)
-        told = json.loads(connection.getresponse().read())
-        named = told["data"][0] if told.get("created") else told["pictures"][0]
-        connection.request("GET", named["url"].removeprefix(f"http://127.0.0.1:{port}"), headers=KEY)
-        return len(connection.getresponse().read())
-
-    return call
-
-
-def caller(port: int, name: str, request: Request) -> Call:
-    return (with_the_link if "url" in name else over_http)(port, request)
-
-
-METADATA = (("authorization", f"Bearer {ADMIN}"),)
-LARGE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 def over_grpc(stage: Stage, picture: bytes) -> dict[str, Call]:
@@ -212,7 +109,7 @@ def over_grpc(stage: Stage, picture: bytes) -> dict[str, Call]:
     }
 
 
-def times(calls: int) -> None:
+def times(calls: int, named: Named) -> None:
     picture = png(MB)
     mask = covering(picture)
     for delay in DELAYS:
@@ -226,6 +123,8 @@ def times(calls: int) -> None:
             }
             doors |= {name: ("remove-background", call) for name, call in over_grpc(stage, picture).items()}
             for name, (like, call) in doors.items():
+                if not named(name):
+                    continue
                 mine, theirs = map(statistics.median, beside(own[like], call, calls))
                 missed = "MISSED" if delay and theirs > TARGET * mine else ""
                 print(
@@ -249,69 +148,7 @@ def beside(native: Call, foreign: Call, calls: int) -> tuple[list[float], list[f
     return found
 
 
-def covering(picture: bytes) -> bytes:
-    """A mask of the picture's size, white in its middle."""
-    with Image.open(io.BytesIO(picture)) as image:
-        mask = Image.new("L", image.size)
-    mask.paste(255, (mask.width // 3, mask.height // 3, mask.width // 2, mask.height // 2))
-    out = io.BytesIO()
-    mask.save(out, "PNG")
-    return out.getvalue()
-
-
 # ── memory and lag ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def many_over_http(port: int, request: Request, count: int, rounds: int = 1) -> None:
-    """`count` callers at once, each with a connection of its own."""
-    head = (
-        f"POST {request.path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: {len(request.body)}\r\n"
-    )
-    message = (head + "".join(f"{k}: {v}\r\n" for k, v in request.headers.items()) + "\r\n").encode()
-
-    async def one() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=CHUNK)
-        for turn in range(rounds):
-            last = b"connection: close\r\n" if turn == rounds - 1 else b""
-            writer.write(message[:-2] + last + b"\r\n" + request.body)
-            status = await reader.readuntil(b"\r\n\r\n")
-            if b" 200 " not in status.partition(b"\r\n")[0]:
-                raise RuntimeError(f"{request.path}: {status[:200]!r} {await reader.read(300)!r}")
-            if last:
-                while await reader.read(CHUNK):
-                    continue
-            else:
-                await _body(reader, status.lower())
-        writer.close()
-
-    await asyncio.gather(*(one() for _ in range(count)))
-
-
-async def _body(reader: asyncio.StreamReader, head: bytes) -> None:
-    _, found, rest = head.partition(b"\r\ncontent-length: ")
-    if found:
-        left = int(rest.partition(b"\r\n")[0])
-        while left > 0:
-            left -= len(await reader.read(min(left, CHUNK)))
-        return
-    while size := int(await reader.readline(), 16):
-        await reader.readexactly(size + 2)
-    await reader.readline()
-
-
-async def many_over_grpc(place: str, path: str, messages: list[bytes], count: int, rounds: int = 1) -> None:
-    async def one() -> None:
-        async with grpc.aio.insecure_channel(
-            place, [*LARGE, ("grpc.use_local_subchannel_pool", 1)]
-        ) as channel:
-            for _ in range(rounds):
-                if path == RUN:
-                    async for _event in channel.stream_stream(path)(iter(messages), metadata=METADATA):
-                        continue
-                else:
-                    await channel.unary_unary(path)(messages[0], metadata=METADATA)
-
-    await asyncio.gather(*(one() for _ in range(count)))
 
 
 Crowd = Callable[[int, int], Any]  # so many callers, so often: what to await
@@ -336,11 +173,11 @@ def _crowd(port: int, request: Request) -> Crowd:
     return lambda count, rounds: many_over_http(port, request, count, rounds)
 
 
-def memory() -> None:
+def memory(named: Named) -> None:
     """Each door's own gateway, so that none pays for what another left."""
     answer = png(4 * MB)
     print(f"\nmemory above idle, MB, while so many answers of {len(answer) / 1e6:.1f} MB are read")
-    for name in NAMES:
+    for name in filter(named, NAMES):
         with staged(answer, 0.2) as stage:
             crowd = crowds(stage)[name]
             asyncio.run(crowd(2, 1))
@@ -355,12 +192,14 @@ def memory() -> None:
             print(f"  {name:28} {'   '.join(told)}   left {left:5.0f}", flush=True)
 
 
-def lag() -> None:
+def lag(named: Named) -> None:
     """How long /healthz takes while 16 callers are answered 4 MB, again and again."""
     answer = png(4 * MB)
     print(f"\nms of a call to /healthz while 16 are answered {len(answer) / 1e6:.1f} MB, again and again")
     with staged(answer, 0.0) as stage:
         for name, crowd in crowds(stage).items():
+            if not named(name):
+                continue
             taken = asyncio.run(_probed(stage.gateway.port, crowd))
             print(f"  {name:28} p50 {at(0.5, taken):7.2f}   p99 {at(0.99, taken):7.2f}", flush=True)
 
@@ -372,7 +211,7 @@ async def _probed(port: int, crowd: Crowd) -> list[float]:
     while not work.done():
         began = time.perf_counter()
         writer.write(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-        await _body(reader, (await reader.readuntil(b"\r\n\r\n")).lower())
+        await body_of(reader, (await reader.readuntil(b"\r\n\r\n")).lower())
         taken.append((time.perf_counter() - began) * 1000)
         await asyncio.sleep(0.005)
     await work
@@ -384,16 +223,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.doors", description=__doc__)
     parser.add_argument("--calls", type=int, default=60)
     parser.add_argument("--only", nargs="*", default=["time", "memory", "lag"])
+    parser.add_argument(
+        "--doors", nargs="*", default=[""], help="those with one of these words in their names"
+    )
     given = parser.parse_args()
+
+    def named(name: str) -> bool:
+        return any(word.lower() in name.lower() for word in given.doors)
+
     if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, {OTHERS})
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     if "time" in given.only:
-        times(given.calls)
+        times(given.calls, named)
     if "memory" in given.only:
-        memory()
+        memory(named)
     if "lag" in given.only:
-        lag()
+        lag(named)
 
 
 if __name__ == "__main__":

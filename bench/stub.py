@@ -42,9 +42,11 @@ class Behaviour:
     hang: Hang = ""
     refuse: int = 0  # this status instead of a stream
     refuse_first: int = 0  # only the first so many calls
-    fail: Literal["", "frame", "break", "early"] = (
-        ""  # an error frame; the connection closed midway or before any frame
+    fail: Literal["", "frame", "break", "early", "half"] = (
+        ""  # an error frame; the connection closed midway, before any frame, or in the middle of the picture
     )
+    hold: asyncio.Event | None = None  # for which it waits in the middle of the picture
+    late: float = 0.0  # seconds from the picture to the end
     enforce: int = 0  # answers 429 to more calls at once than this
     steps: int = 0
     draining: bool = False
@@ -264,6 +266,7 @@ class _Connection(asyncio.Protocol):
         else:
             if behaviour.pictures or behaviour.picture:
                 await self._picture(behaviour.picture, behaviour.pictures)
+                await asyncio.sleep(behaviour.late)
             self._write(_chunk(list(_DONE)))
         self._write([b"0\r\n\r\n"])
         seen.finished += 1
@@ -279,8 +282,14 @@ class _Connection(asyncio.Protocol):
         head = bytearray(header)
         head[4:8] = size.to_bytes(4, "big")
         self._write(_chunk([bytes(head)]))
-        whole, nothing = memoryview(data), bytes(PIECE)
+        whole, nothing, behaviour = memoryview(data), bytes(PIECE), self.stub.behaviour
         for at in range(0, size, PIECE):
+            if at >= size // 2:
+                if behaviour.hold is not None:
+                    await behaviour.hold.wait()
+                if behaviour.fail == "half":
+                    self.abort()
+                    return
             await self.writable.wait()
             piece = whole[at : at + PIECE] if data else memoryview(nothing)[: min(PIECE, size - at)]
             self._write(_chunk([piece]))

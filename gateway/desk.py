@@ -7,9 +7,10 @@ the waiting line, chains, a client that hangs up, and the end of the pictures th
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from gateway import logs
+from gateway.arriving import Arriving, File
 from gateway.blobs import Blob
 from gateway.callers import Caller
 from gateway.chain import run_chain
@@ -25,12 +27,15 @@ from gateway.doors.watch import Watch
 from gateway.forms import Form, Reader
 from gateway.intake import Intake, draw_seed
 from gateway.kept import Kept
-from gateway.room import Room
+from gateway.room import Room, held
 from gateway.state import GatewayState
 from gateway.upstream.call import Call
 from services.errors import BadUpstream, DarkroomError, DeadlineExceeded, Draining, TooSlow
 from services.frames import Event
 from services.operations import Operation
+
+ANSWERING = "darkroom.answering"  # in a request's scope
+log = logging.getLogger("darkroom.gateway")
 
 GRACE = 0.5  # seconds after the deadline: what runs out of time on the way says itself why
 
@@ -43,18 +48,39 @@ class Guest:
     request_id: str
     receive: Receive | None = None
     seconds: float = 0.0  # that the call may take; the installation's own bound where 0
+    answering: AsyncExitStack | None = None  # around the answer: what a call has open while it is sent
 
     @classmethod
     def of(cls, request: Request, seconds: float = 0.0) -> Guest:
         """Of a request whose body has been read."""
-        return cls(request.scope["caller"], request.scope["request_id"], request.receive, seconds)
+        scope = request.scope
+        return cls(scope["caller"], scope["request_id"], request.receive, seconds, scope.get(ANSWERING))
+
+    async def stay(
+        self, stack: AsyncExitStack, body: Arriving, events: AsyncIterator[tuple[Event, File]]
+    ) -> None:
+        """What a call has open is open until its last picture was sent, and the call's end has come after it."""
+
+        async def end() -> None:
+            async for event, _ in events:
+                if event.kind == "result":
+                    log.warning("a service made more pictures than were asked for; the answer lacks them")
+
+        assert self.answering is not None
+        body.then(end)
+        await self.answering.enter_async_context(stack.pop_all())
+
+
+def last_of(ask: Operation, made: int) -> bool:
+    """Whether the next picture is the last one, where so many are made."""
+    return not ask.with_maps and made == ask.count_asked() - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
     """One finished picture."""
 
-    kept: Kept
+    file: File
     media_type: str
     width: int
     height: int
@@ -63,8 +89,14 @@ class Made:
     withheld: bool
 
     @property
+    def kept(self) -> Kept:
+        """The file, which is here as a whole unless the door wants it passed on."""
+        assert isinstance(self.file, Kept)
+        return self.file
+
+    @property
     def data(self) -> bytes:
-        """All of it, in memory; `kept` gives it in pieces."""
+        """All of it, in memory; `file` gives it in pieces."""
         return self.kept.data
 
 
@@ -91,6 +123,9 @@ class Outcome:
 @dataclass(slots=True)
 class Bill:
     made: int = 0
+
+    def count(self) -> None:
+        self.made += 1
 
 
 @asynccontextmanager
@@ -124,6 +159,10 @@ class Desk:
         except TimeoutError as error:
             raise TooSlow("The request's body did not arrive within the call's deadline.") from error
 
+    async def hold(self, data: bytes) -> Blob:
+        """A picture that came as a whole."""
+        return await held(data, self._room, self._folder)
+
     async def run(
         self,
         operation: type[Operation],
@@ -131,10 +170,16 @@ class Desk:
         guest: Guest,
         files: Mapping[str, Blob] | None = None,
         tell: Callable[[Event], Awaitable[None]] | None = None,
+        *,
+        passed_on: bool = False,
     ) -> Outcome:
-        """The whole outcome; the call is given up when its client goes away. `tell` hears of each event as it comes."""
+        """The whole outcome; the call is given up when its client goes away. `tell` hears of each event as it comes.
+
+        For a door that only passes pictures on, the last one is still coming: its file is read once, in the answer.
+        """
         began = time.perf_counter()
-        async with self.stream(operation, fields, guest, files) as (ask, events):
+        async with AsyncExitStack() as stack:
+            ask, events = await stack.enter_async_context(self.stream(operation, fields, guest, files))
             outcome = Outcome(ask)
             async for event, body in events:
                 if tell is not None:
@@ -142,13 +187,23 @@ class Desk:
                 match event.kind:
                     case "accepted":
                         outcome.model = str(event.get("model", ""))
+                    case "result" if passed_on and guest.answering is not None and isinstance(body, Arriving):
+                        last = last_of(ask, len(outcome.pictures))
+                        outcome.pictures.append(made(event, body if last else await self.keep(body)))
+                        if last:
+                            await guest.stay(stack, body, events)
+                            break
                     case "result":
-                        outcome.pictures.append(made(event, body))
+                        outcome.pictures.append(made(event, await self.keep(body)))
                     case "done":
                         outcome.model = str(event.get("model", outcome.model))
                         outcome.data, outcome.timing = event.get("data"), event.get("timing", {})
         outcome.seconds = time.perf_counter() - began
         return outcome
+
+    async def keep(self, body: File) -> Kept:
+        """The whole of what is still coming."""
+        return body if isinstance(body, Kept) else await body.kept(Kept(self._room, self._folder))
 
     @asynccontextmanager
     async def stream(
@@ -157,8 +212,11 @@ class Desk:
         fields: Mapping[str, Any],
         guest: Guest,
         files: Mapping[str, Blob] | None = None,
-    ) -> AsyncIterator[tuple[Operation, AsyncIterator[tuple[Event, Kept]]]]:
-        """The validated operation and its events, each with its whole body; `files` are let go of at the end."""
+    ) -> AsyncIterator[tuple[Operation, AsyncIterator[tuple[Event, File]]]]:
+        """The validated operation and its events, each with its body; `files` are let go of at the end.
+
+        Pictures are still coming and are read, or kept, before the next event; previews are whole.
+        """
         state, settings = self.state, self.state.settings
         seconds = min(guest.seconds or settings.deadline, settings.deadline)
         deadline = asyncio.get_running_loop().time() + seconds
@@ -178,30 +236,28 @@ class Desk:
                             asyncio.timeout_at(deadline + GRACE),
                             aclosing(run_chain(state.upstream, call, folder=self._folder)) as items,
                         ):
-                            yield ask, self._whole(items, bill)
+                            yield ask, self._events(items, bill)
                 except (asyncio.CancelledError, TimeoutError) as error:
                     raise ended(state, error, ask) from None
         finally:
             for blob in parts.values():
                 blob.discard()
 
-    async def _whole(
+    async def _events(
         self, items: AsyncIterator[Event | memoryview], bill: Bill
-    ) -> AsyncIterator[tuple[Event, Kept]]:
-        """Each event with all of its body; an `error` frame has been raised before it comes here."""
-        event: Event | None = None
-        body = _NOTHING
-        async for item in items:
-            if isinstance(item, Event):
-                event, body = item, Kept(self._room, self._folder) if item.size else _NOTHING
-            elif event is not None:
-                await body.write(item)
-            if event is not None and body.size >= event.size:
-                whole, event = (event, body.written()), None
-                bill.made += whole[0].kind == "result"
-                body = _NOTHING
-                yield whole
-                del whole  # the next body is not waited for with this one in hand
+    ) -> AsyncIterator[tuple[Event, File]]:
+        """Each event with its body; an `error` frame has been raised before it comes here."""
+        async for event in items:
+            assert isinstance(event, Event)  # bodies are read to their end below
+            if event.kind == "result" and event.size:
+                body = Arriving(event.size, items, bill.count)
+                yield event, body
+                await body.skip()
+            elif event.size:
+                yield event, await self.keep(Arriving(event.size, items))
+            else:
+                bill.made += event.kind == "result"
+                yield event, _NOTHING
 
 
 _NOTHING = Kept.of(b"")
@@ -218,9 +274,9 @@ def ended(state: GatewayState, error: BaseException, ask: Operation) -> BaseExce
     return Draining("This gateway shut down before the call was done.", retry_after=5)
 
 
-def made(event: Event, body: Kept) -> Made:
+def made(event: Event, body: File) -> Made:
     return Made(
-        kept=body,
+        file=body,
         media_type=str(event["media_type"]),
         width=int(event.get("width", 0)),
         height=int(event.get("height", 0)),

@@ -7,7 +7,6 @@ Only the head of a picture is read here, to refuse what is no picture or too lar
 
 from __future__ import annotations
 
-import asyncio
 import binascii
 import difflib
 import io
@@ -23,12 +22,13 @@ import orjson
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ValidationError
 
+from gateway import b64
 from gateway.blobs import Blob, MemoryBlob, Spool
 from gateway.callers import Caller
 from gateway.forms import Form, parse_json
 from gateway.netguard import fetch_picture
 from gateway.problems import from_validation
-from gateway.room import HeldBlob, Room
+from gateway.room import Room, held
 from gateway.settings import Settings
 from services.errors import BadInput, BadPicture, DarkroomError, TooLarge
 from services.operations import Operation, Seeded
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 HEAD = 64 * 1024
 FETCH_TIMEOUT = 20.0
-_INLINE_BASE64 = 64 * 1024
+_SMALL = 48 * 1024  # bytes for which nobody asks whether there is room
 
 # the limit is ours to say (settings.max_pixels); Pillow would only warn
 Image.MAX_IMAGE_PIXELS = None
@@ -105,16 +105,12 @@ class Intake:
         if len(text) * 3 // 4 > limit:
             raise TooLarge(f"{path} may have {limit} bytes at most.", field=path)
         picture.ref = ""  # megabytes of text need not live as long as the call
-        if len(text) <= _INLINE_BASE64:
-            return MemoryBlob(_unbase64(text, path))
-        data = await asyncio.to_thread(_unbase64, text, path)
+        try:
+            data = await b64.decoded(text)
+        except (binascii.Error, ValueError) as error:
+            raise BadPicture("The picture's base64 cannot be read.", field=path) from error
         del text
-        return HeldBlob(data, self._room) if self._room.take(len(data)) else await self._spooled(data)
-
-    async def _spooled(self, data: bytes) -> Blob:
-        spool = Spool(self._folder)
-        await spool.write(data)
-        return await spool.finish()
+        return MemoryBlob(data) if len(data) <= _SMALL else await held(data, self._room, self._folder)
 
     async def _fetch(self, url: str, path: str) -> Blob:
         spool = Spool(self._folder)
@@ -279,15 +275,3 @@ _MAGIC = {
     b"MM\x00*": "image/tiff",
     b"RIFF": "image/webp",
 }
-
-
-def _unbase64(text: str, path: str) -> bytes:
-    try:
-        if "-" in text or "_" in text:
-            text = text.translate(_URLSAFE)
-        return binascii.a2b_base64(text)
-    except (binascii.Error, ValueError) as error:
-        raise BadPicture("The picture's base64 cannot be read.", field=path) from error
-
-
-_URLSAFE = str.maketrans("-_", "+/")

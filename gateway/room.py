@@ -6,7 +6,9 @@ without a bound a crowd of callers would have all memory.
 
 from __future__ import annotations
 
-from gateway.blobs import MemoryBlob
+from pathlib import Path
+
+from gateway.blobs import Blob, MemoryBlob, Spool
 
 SIZE = 64 * 2**20
 
@@ -40,3 +42,16 @@ class HeldBlob(MemoryBlob):
         room, self._room = self._room, None
         if room is not None:
             room.give(self.size)
+
+
+async def held(data: bytes, room: Room, folder: Path) -> Blob:
+    """What is in memory anyway: it stays there while there is room, else it lies in `folder`."""
+    if room.take(len(data)):
+        return HeldBlob(data, room)
+    spool = Spool(folder)
+    try:
+        await spool.write(data)
+        return await spool.finish()
+    except BaseException:
+        spool.discard()
+        raise

@@ -39,6 +39,7 @@ class Operation(BaseModel):
 
     service: ClassVar[str] = ""
     answers: ClassVar[Answer] = "pictures"
+    with_maps: ClassVar[bool] = False  # the maps that it followed come after the pictures
     # for fields of `then()`, those of this operation that they came from
     handed: ClassVar[dict[str, str]] = {}
 

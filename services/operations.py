@@ -210,6 +210,8 @@ class Inpaint(Diffusion, service="sdxl"):
 class Control(Diffusion, service="controlnet"):
     """Make pictures from words that follow the edges or the pose of another picture."""
 
+    with_maps = True
+
     controls: list[ControlInput] = Field(min_length=1, max_length=3)
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.desk import Desk, Guest
+from gateway.arriving import Arriving
+from gateway.desk import Desk, Guest, last_of
 from gateway.doors import a1111_ask, a1111_info, a1111_told, a1111_units, offered
 from gateway.doors.a1111_ask import Drawing, named
 from gateway.doors.a1111_lists import Lists
@@ -91,13 +93,17 @@ class A1111(Dialect):
             named(places=drawing.units.places),
             self._works.at(guest.caller.key_id, name, drawing.fields["count"]) as work,
         ):
-            async with self.desk.stream(drawing.operation, drawing.fields, guest, drawing.files) as (
-                begun,
-                events,
-            ):
-                ask = begun
+            async with AsyncExitStack() as stack:
+                ask, events = await stack.enter_async_context(
+                    self.desk.stream(drawing.operation, drawing.fields, guest, drawing.files)
+                )
                 async for event, body in events:
-                    work.tell(event, body)
+                    last = drawing.send and last_of(ask, len(work.pictures))
+                    if last and isinstance(body, Arriving) and await a1111_info.in_its_head(body):
+                        work.tell(event, body)
+                        await guest.stay(stack, body, events)
+                        break
+                    work.tell(event, await self.desk.keep(body))
         assert ask is None or isinstance(ask, Diffusion)
         return Spliced(await asyncio.to_thread(a1111_told.answer, drawing, ask, work), _NO_STORE)
 
@@ -157,8 +163,8 @@ class A1111(Dialect):
             "format": "png",
         }
         with named({"image": "input_image", "model": "model"}):
-            outcome = await self.desk.run(RemoveBackground, fields, Guest.of(request))
-        return Spliced({"image": Coded(outcome.picture.kept)}, _NO_STORE)
+            outcome = await self.desk.run(RemoveBackground, fields, Guest.of(request), passed_on=True)
+        return Spliced({"image": Coded(outcome.picture.file)}, _NO_STORE)
 
     # ── words ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from dataclasses import dataclass, field
 
 from PIL import ExifTags, Image
 
-from gateway.intake import FORMATS
+from gateway.arriving import Arriving
+from gateway.intake import FORMATS, HEAD
 from services.errors import BadPicture
 from services.origin.infotext import read_parameters
 
@@ -21,6 +23,15 @@ _CODED = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii", b"\0\0\0\0\0\0\0\0
 class Words:
     text: str = ""
     items: dict[str, str] = field(default_factory=dict)
+
+
+async def in_its_head(file: Arriving) -> bool:
+    """Whether the first bytes of a file that is still coming are enough for `read`."""
+    try:
+        await asyncio.to_thread(read, await file.head(HEAD))
+    except BadPicture:
+        return False
+    return True
 
 
 def read(data: bytes, name: str = "image") -> Words:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 
 from PIL import Image
 
+from gateway import b64
 from gateway.blobs import Blob, MemoryBlob
 from gateway.doors.sizes import MOST_PIXELS
 from gateway.intake import HEAD, measure
@@ -29,7 +29,7 @@ async def white_where_painted(given: object, image: str, limits: Limits, *, inve
 def decoded(text: str, field: str) -> bytes:
     """The bytes of base64, with the head of a data URI or without."""
     try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text)
+        return b64.decode(text.partition(",")[2] if text.startswith("data:") else text)
     except (binascii.Error, ValueError) as error:
         raise BadPicture(f"{field} is no base64.", field=field) from error
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from PIL import Image
 
+from gateway.arriving import File
 from gateway.desk import Made
 from gateway.doors import a1111_info
 from gateway.doors.a1111_ask import Drawing
@@ -55,9 +56,10 @@ PARAMETERS: dict[str, Any] = {
 def answer(drawing: Drawing, ask: Diffusion | None, work: Work) -> dict[str, Any]:
     """The document; where a preview is enlarged it takes its time: call it in a thread."""
     pictures = [one for one in work.pictures if one.role == "picture"]
-    maps = [one.kept for one in work.pictures if one.role == "map"] + drawing.maps
-    texts = ["" if one.withheld else a1111_info.read(one.data).text for one in pictures]
-    shown = [one.kept for one in pictures]
+    maps: list[File] = [one.file for one in work.pictures if one.role == "map"]
+    maps += drawing.maps
+    texts = ["" if one.withheld else a1111_info.read(_looked_at(one.file)).text for one in pictures]
+    shown = [one.file for one in pictures]
     if work.interrupted and work.preview and len(shown) < work.count:
         shown.append(Kept.of(_enlarged(work.preview, drawing)))
         texts.append("")
@@ -65,6 +67,10 @@ def answer(drawing: Drawing, ask: Diffusion | None, work: Work) -> dict[str, Any
     sent = (*shown, *maps) if drawing.send else ()
     coded = [Coded(file) for file in sent]
     return {"images": coded, "parameters": parameters, "info": _info(drawing, ask, work, pictures, texts)}
+
+
+def _looked_at(file: File) -> bytes:
+    return file.data if isinstance(file, Kept) else file.seen
 
 
 def _enlarged(preview: bytes, drawing: Drawing) -> bytes:

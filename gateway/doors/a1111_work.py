@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.arriving import File
 from gateway.desk import Made, made
 from gateway.kept import Kept
 from services.frames import Event
@@ -35,13 +36,14 @@ class Work:
     model: str = ""
     interrupted: bool = False
 
-    def tell(self, event: Event, body: Kept) -> None:
+    def tell(self, event: Event, body: File) -> None:
         match event.kind:
             case "accepted" | "done":
                 self.model = str(event.get("model", self.model))
             case "progress":
                 self.step, self.steps = int(event["step"]), int(event["total"])
             case "preview":
+                assert isinstance(body, Kept)
                 self.preview = body.data
             case "result":
                 self.pictures.append(made(event, body))

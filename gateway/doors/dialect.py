@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any, ClassVar
 
 import orjson
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
-from gateway.desk import Desk
+from gateway.desk import ANSWERING, Desk
 from gateway.problems import encode
 from services.errors import DarkroomError, Unauthorized
 
@@ -71,4 +72,6 @@ class Dialect(ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # so that Starlette raises what it finds wrong, and does not answer by itself
-        await self._router(scope, receive, send)
+        async with AsyncExitStack() as answering:
+            scope[ANSWERING] = answering
+            await self._router(scope, receive, send)

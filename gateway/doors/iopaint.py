@@ -60,23 +60,26 @@ class IOPaint(Dialect):
         paints = name in self._names("sdxl")
         operation: type[Operation] = Inpaint if paints else Cleanup
         fields = painted(asked, name) if paints else erased(asked, name)
-        outcome = await self.desk.run(operation, fields, Guest.of(request))
+        outcome = await self.desk.run(operation, fields, Guest.of(request), passed_on=True)
         return _bytes(outcome, {"x-seed": str(outcome.picture.seed or asked.get("sd_seed", 42))})
 
     async def cut_out(self, request: Request) -> Response:
-        return _bytes(await self._plugin(request, "cutout"))
+        return _bytes(await self._plugin(request, "cutout", passed_on=True))
 
     async def find(self, request: Request) -> Response:
         outcome = await self._plugin(request, "mask")
         return Response(await brush.stroke(outcome.picture.data), media_type="image/png")
 
-    async def _plugin(self, request: Request, output: str) -> Outcome:
+    async def _plugin(self, request: Request, output: str, *, passed_on: bool = False) -> Outcome:
         asked = await self._asked(request)
         if asked.get("name") != REMOVE_BG:
             raise BadInput(f"There is one plugin here: {REMOVE_BG}.", field="name")
         fields = {"image": _plain(asked, "image"), "output": output, "format": "png"}
         return await self.desk.run(
-            RemoveBackground, fields | {"model": self._choice(request, REMOVE_BG)}, Guest.of(request)
+            RemoveBackground,
+            fields | {"model": self._choice(request, REMOVE_BG)},
+            Guest.of(request),
+            passed_on=passed_on,
         )
 
     async def _asked(self, request: Request) -> dict[str, Any]:
@@ -234,4 +237,4 @@ def _one_of(asked: dict[str, Any], name: str, known: dict[str, str], usual: str)
 
 def _bytes(outcome: Outcome, headers: dict[str, str] | None = None) -> Response:
     picture = outcome.picture
-    return Pieces([picture.kept], picture.media_type, {"cache-control": "no-store", **(headers or {})})
+    return Pieces([picture.file], picture.media_type, {"cache-control": "no-store", **(headers or {})})

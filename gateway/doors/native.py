@@ -164,6 +164,7 @@ class RunDoor:
     async def _bytes(self, call: Call, exchange: Exchange) -> int:
         """The first result's bytes, its seed and size in headers, passed on as they arrive."""
         model, version, left, made, queued, worked = "", None, 0, 0, time.perf_counter(), 0.0
+        last = memoryview(b"")
         async with self._stream(call) as stream:
             async for item in stream:
                 if isinstance(item, Event):
@@ -180,9 +181,14 @@ class RunDoor:
                         await exchange.start(200, headers)
                 elif left:
                     left -= len(item)
-                    await exchange.write(item, more=left > 0)
+                    if left:
+                        await exchange.write(item, more=True)
+                    else:
+                        last = item
         if not made:
             raise BadUpstream(f"The service {call.service!r} ended its answer without a picture.")
+        # not before the call has ended: who has all of a picture may leave, which would seem to end it
+        await exchange.write(last, more=False)
         return made
 
     async def _document(self, call: Call, exchange: Exchange) -> int:

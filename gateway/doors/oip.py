@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from gateway.arriving import File
 from gateway.blobs import Spool
 from gateway.desk import Guest, Outcome, sentence
 from gateway.doors import splice
@@ -41,7 +42,6 @@ from gateway.doors.oip_tensors import (
 from gateway.doors.splice import Pieces, Spliced
 from gateway.doors.watch import ClientGone
 from gateway.forms import Limit, Reader, parse_json
-from gateway.kept import Kept
 from services.errors import BadInput, DarkroomError, Malformed, TooLarge, TooSlow, UnsupportedMedia
 
 HEAD_LENGTH = "inference-header-content-length"
@@ -126,7 +126,8 @@ class OpenInference(Dialect):
             taking.discard()
             raise
         guest = Guest.of(request, seconds_of(parameters))
-        outcome = await self.desk.run(operation, fields, guest, taking.files)
+        shown = not wanted or "image" in wanted
+        outcome = await self.desk.run(operation, fields, guest, taking.files, passed_on=shown)
         whole = bool(parameters.get("binary_data_output"))
         binary = {name: bool(given.get("binary_data", whole)) for name, given in wanted.items()}
         head = {
@@ -264,7 +265,7 @@ def _answer(
     head: dict[str, Any], made: list[Output], binary: dict[str, bool], whole: bool, outcome: Outcome
 ) -> Response:
     told: list[dict[str, Any]] = []
-    behind: list[bytes | Kept] = []
+    behind: list[bytes | File] = []
     for one in made:
         about: dict[str, Any] = {"name": one.name, "datatype": one.datatype, "shape": [len(one.values)]}
         if binary.get(one.name, whole):

@@ -13,10 +13,11 @@ from typing import Any
 
 import orjson
 
-from gateway.blobs import Blob, Spool
+from gateway.arriving import File
+from gateway.blobs import Blob
 from gateway.desk import Outcome
 from gateway.doors.splice import Coded
-from gateway.forms import Limit, no_nulls
+from gateway.forms import no_nulls
 from gateway.intake import from_text
 from gateway.kept import Kept
 from services.errors import BadInput, Malformed, NotFound
@@ -59,7 +60,7 @@ class Output:
     values: list[Any]
 
     @property
-    def raw(self) -> list[bytes | Kept]:
+    def raw(self) -> list[bytes | File]:
         """Its elements as the binary extension has them, in pieces."""
         if self.datatype != "BYTES":
             return [struct.pack(f"<{len(self.values)}{_PACKED[self.datatype]}", *self.values)]
@@ -194,18 +195,6 @@ def is_reference(head: bytes) -> bool:
     return head.startswith(_REFERENCES)
 
 
-async def spooled(data: bytes, spool: Spool, limit: Limit, name: str) -> Blob:
-    """A picture's bytes as a blob."""
-    try:
-        limit.begin()
-        limit.count(data, name)
-        await spool.write(data)
-        return await spool.finish()
-    except BaseException:
-        spool.discard()
-        raise
-
-
 # ── out ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -216,7 +205,7 @@ def outputs(outcome: Outcome, wanted: Sequence[str]) -> list[Output]:
         made = [Output("data", "BYTES", [Kept.of(orjson.dumps(outcome.data))])]
     else:
         pictures = outcome.pictures
-        made = [Output("image", "BYTES", [one.kept for one in pictures])]
+        made = [Output("image", "BYTES", [one.file for one in pictures])]
         if issubclass(operation, Seeded):
             made.append(
                 Output("seed", "INT64", [one.seed if one.seed is not None else -1 for one in pictures])

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from gateway.arriving import File
 from gateway.blobs import Blob
 from gateway.desk import Guest, Made, Outcome, made, sentence
 from gateway.doors import offered, openai_ask, sizes, splice
@@ -23,7 +24,6 @@ from gateway.doors.dialect import Dialect
 from gateway.doors.openai_ask import Asked
 from gateway.doors.splice import Coded, Spliced
 from gateway.forms import Form
-from gateway.kept import Kept
 from gateway.problems import translate
 from services.errors import (
     BadInput,
@@ -132,19 +132,24 @@ class OpenAI(Dialect):
             drawing.base = f"{request.url.scheme}://{request.url.netloc}{settings.root_path}"
         if drawing.asked.stream:
             return await self._streamed(guest, drawing)
-        outcome = await self.desk.run(drawing.operation, drawing.fields, guest, drawing.files)
+        asked = drawing.asked
+        outcome = await self.desk.run(
+            drawing.operation,
+            drawing.fields,
+            guest,
+            drawing.files,
+            passed_on=not (asked.transparent or asked.links),
+        )
         pictures = [
-            await self._finished(one, guest, drawing.asked)
-            for one in outcome.pictures
-            if one.role == "picture"
+            await self._finished(one, guest, asked) for one in outcome.pictures if one.role == "picture"
         ]
         data = [await self._datum(one, guest, drawing, outcome) for one in pictures]
-        told = openai_ask.about(drawing.asked, pictures[0])
+        told = openai_ask.about(asked, pictures[0])
         document = {
             "created": int(time.time()),
             "data": data,
             **told,
-            "usage": openai_ask.usage(drawing.asked, pictures),
+            "usage": openai_ask.usage(asked, pictures),
         }
         return Spliced(document, {"cache-control": "no-store"})
 
@@ -159,7 +164,7 @@ class OpenAI(Dialect):
     async def _datum(self, picture: Made, guest: Guest, drawing: Drawing, outcome: Outcome) -> dict[str, Any]:
         if drawing.asked.links:
             return {"url": drawing.base + await self._link(picture, guest, outcome.ask.name())}
-        return {"b64_json": Coded(picture.kept)}
+        return {"b64_json": Coded(picture.file)}
 
     async def _link(self, picture: Made, guest: Guest, operation: str) -> str:
         state = self.desk.state
@@ -196,8 +201,8 @@ class OpenAI(Dialect):
     async def _told(
         self,
         stack: AsyncExitStack,
-        first: tuple[Event, Kept],
-        events: AsyncIterator[tuple[Event, Kept]],
+        first: tuple[Event, File],
+        events: AsyncIterator[tuple[Event, File]],
         guest: Guest,
         drawing: Drawing,
     ) -> AsyncIterator[bytes]:
@@ -213,7 +218,7 @@ class OpenAI(Dialect):
                             yield text
                         partial += 1
                     elif event.kind == "result" and event.get("role", "picture") == "picture":
-                        pictures.append(made(event, body))
+                        pictures.append(made(event, await self.desk.keep(body)))
             for each in pictures:
                 picture = await self._finished(each, guest, asked)
                 fields = {"b64_json": Coded(picture.kept), "usage": openai_ask.usage(asked, [picture])}
@@ -261,8 +266,8 @@ def _let_go(form: Form, taken: Mapping[str, Blob]) -> None:
 
 
 async def _after(
-    first: tuple[Event, Kept], rest: AsyncIterator[tuple[Event, Kept]]
-) -> AsyncIterator[tuple[Event, Kept]]:
+    first: tuple[Event, File], rest: AsyncIterator[tuple[Event, File]]
+) -> AsyncIterator[tuple[Event, File]]:
     yield first
     async for item in rest:
         yield item

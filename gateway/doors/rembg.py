@@ -59,9 +59,9 @@ class Rembg(Dialect):
     async def _answer(
         self, request: Request, fields: dict[str, Any], files: Mapping[str, Any] | None = None
     ) -> Response:
-        outcome = await self.desk.run(RemoveBackground, fields, Guest.of(request), files)
+        outcome = await self.desk.run(RemoveBackground, fields, Guest.of(request), files, passed_on=True)
         picture = outcome.picture
-        return Pieces([picture.kept], picture.media_type, {"cache-control": "no-store"})
+        return Pieces([picture.file], picture.media_type, {"cache-control": "no-store"})
 
     def document(self, error: DarkroomError, request_id: str) -> Any:
         """FastAPI's own form, which rembg's server answers with."""

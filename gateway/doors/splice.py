@@ -1,14 +1,12 @@
 """Answers with files in them, sent in pieces: bytes as they are, or as base64 in a JSON document.
 
 A file of megabytes and its text would both be in memory, and once more as the whole answer; so the text is made where
-it is sent, a piece at a time, and goes only as fast as the client reads. A piece takes the event loop a tenth of a
-millisecond: a thread would hold Python's lock for the whole file, and the loop with it.
+it is sent, a piece at a time, and goes only as fast as the client reads. The file itself may still be coming.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +16,10 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.kept import STEP, Kept
+from gateway import b64
+from gateway.arriving import File
 
+SLICE = 96 * 1024  # bytes whose text is made at once: by three
 _MARK = secrets.token_hex(16)  # where a file belongs in the document's text; nobody can guess it
 _QUOTED = f'"{_MARK}"'.encode()
 
@@ -28,18 +28,27 @@ _QUOTED = f'"{_MARK}"'.encode()
 class Coded:
     """A file, as a text in a document."""
 
-    file: Kept
+    file: File
 
     @property
     def size(self) -> int:
         return (self.file.size + 2) // 3 * 4
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        for at in range(0, self.file.size, STEP):
-            yield base64.b64encode(await self.file.read(at, STEP))
+        left = b""  # of a piece that did not end with three bytes
+        async for piece in self.file.views():
+            view = memoryview(b"".join((left, piece)) if left else piece)
+            del piece
+            whole = len(view) - len(view) % 3
+            for at in range(0, whole, SLICE):
+                yield b64.encode(view[at : min(at + SLICE, whole)])
+            left = bytes(view[whole:])
+            del view
+        if left:
+            yield b64.encode(left)
 
 
-Part = bytes | Kept | Coded
+Part = bytes | File | Coded
 
 
 class Pieces(Response):
@@ -71,7 +80,7 @@ class Spliced(Pieces):
 async def pieces(document: Any) -> AsyncIterator[bytes]:
     """The document's JSON."""
     async for piece in _sent(parts(document)):
-        yield piece
+        yield bytes(piece)  # of text all are bytes already
 
 
 def parts(document: Any) -> list[Part]:
@@ -96,10 +105,11 @@ def length(given: Sequence[Part]) -> int:
     return sum(len(part) if isinstance(part, bytes) else part.size for part in given)
 
 
-async def _sent(given: Sequence[Part]) -> AsyncIterator[bytes]:
+async def _sent(given: Sequence[Part]) -> AsyncIterator[bytes | memoryview]:
     for part in given:
         if isinstance(part, bytes):
             yield part
         else:
-            async for piece in part.pieces():
+            async for piece in part.pieces() if isinstance(part, Coded) else part.views():
                 yield piece
+                del piece

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.doors.splice import Coded, Pieces, Spliced, pieces
+from gateway.doors.splice import SLICE, Coded, Pieces, Spliced, pieces
 from gateway.kept import STEP, Kept
 from gateway.room import Room
 
@@ -40,7 +40,7 @@ async def test_a_file_is_one_text_of_the_document(size: int) -> None:
     assert json.loads(whole) == {"a": [1, {"b": base64.b64encode(data).decode()}], "c": "é"}
     assert headers[b"content-length"] == str(len(whole)).encode()
     assert (headers[b"content-type"], headers[b"x-mine"]) == (b"application/json", b"1")
-    assert max(map(len, bodies)) <= STEP // 3 * 4
+    assert max(map(len, bodies)) <= SLICE // 3 * 4
 
 
 async def test_many_files_stay_in_their_places() -> None:

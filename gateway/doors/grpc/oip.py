@@ -7,16 +7,16 @@ read; whose key it is was looked at before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from gateway.blobs import Spool
 from gateway.desk import Desk, Guest, Outcome
 from gateway.doors.catalogue import unavailable
 from gateway.doors.grpc.calls import Method, Requests, Rpc, Send
-from gateway.doors.grpc.oip_messages import message
+from gateway.doors.grpc.oip_messages import RAW_OUTPUT, message
+from gateway.doors.grpc.wire import Passed, field_head
 from gateway.doors.oip_tensors import (
     LONGEST,
     MOST_INPUTS,
@@ -31,14 +31,14 @@ from gateway.doors.oip_tensors import (
     outputs,
     outputs_of,
     seconds_of,
-    spooled,
     unpacked,
 )
 from gateway.forms import Limit
 from services.errors import BadInput, Malformed, TooLarge, TooSlow
 
 DOOR = "oip"
-LARGE_AT_ONCE = 4  # requests that are read and not yet on disk
+LARGE_AT_ONCE = 4  # requests that are being taken apart, and answers that are being sent
+PATIENCE = 1.0  # seconds that an answer waits for others to be sent, whose clients may not read
 # where a tensor's elements are, when they are not raw
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -53,9 +53,10 @@ _CONTENTS = {
 
 
 class OpenInferenceRpc:
-    def __init__(self, desk: Desk, folder: Path) -> None:
-        self._desk, self._state, self._folder = desk, desk.state, folder
+    def __init__(self, desk: Desk) -> None:
+        self._desk, self._state = desk, desk.state
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._answers = asyncio.Semaphore(LARGE_AT_ONCE)
 
     def methods(self) -> dict[str, Method]:
         return {
@@ -122,9 +123,14 @@ class OpenInferenceRpc:
         except TimeoutError as error:
             raise TooSlow("The request did not arrive within the call's deadline.") from error
         bounds = [one for one in (seconds, rpc.seconds_left or 0.0) if one]
-        guest = Guest(rpc.caller, rpc.request_id, seconds=min(bounds, default=0.0))
-        outcome = await self._desk.run(taking.operation, fields, guest, taking.files)
-        await send(_answer(outcome, outputs(outcome, wanted), own))
+        shown = not wanted or "image" in wanted
+        async with AsyncExitStack() as answering:
+            guest = Guest(rpc.caller, rpc.request_id, seconds=min(bounds, default=0.0), answering=answering)
+            outcome = await self._desk.run(taking.operation, fields, guest, taking.files, passed_on=shown)
+            async with _patiently(self._answers):
+                answer = await _answer(outcome, outputs(outcome, wanted), own)
+                await answering.aclose()  # the service need not wait for the client
+                await send(answer)
 
     async def _taken(self, asked: Any, taking: Taking) -> None:
         if len(asked.inputs) > MOST_INPUTS:
@@ -141,11 +147,28 @@ class OpenInferenceRpc:
             if not isinstance(value, bytes):
                 taking.value(name, value)
             elif taking.takes_files(name) and not is_reference(value[:16]):
-                taking.picture(name, await spooled(value, Spool(self._folder), limit, name))
+                limit.begin()
+                limit.count(value, name)
+                taking.picture(name, await self._desk.hold(value))
             elif len(value) > LONGEST:
                 raise TooLarge(f"{name} may have {LONGEST} bytes at most.", field=name)
             else:
                 taking.value(name, value)
+
+
+@asynccontextmanager
+async def _patiently(turns: asyncio.Semaphore) -> AsyncIterator[None]:
+    """A turn where one comes soon; after a while without, so that nobody waits for another's client."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await turns.acquire()
+    except TimeoutError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        turns.release()
 
 
 async def _first(requests: Requests) -> Any:
@@ -175,14 +198,17 @@ def _parameters(given: Any) -> dict[str, Any]:
     return found
 
 
-def _answer(outcome: Outcome, made: Iterable[Output], own: str) -> Any:
+async def _answer(outcome: Outcome, made: Iterable[Output], own: str) -> Passed:
+    """The message with its pictures copied once: as a message's field each would be copied three times."""
     told = message("ModelInferResponse")(model_name=outcome.ask.name(), model_version=VERSION, id=own[:128])
     told.parameters["model"].string_param = outcome.model
+    raw: list[bytes | memoryview] = []
     for one in made:
         tensor = told.outputs.add(name=one.name, datatype=one.datatype, shape=[len(one.values)])
         if one.name == "image" and outcome.pictures:
             tensor.parameters["media_type"].string_param = outcome.pictures[0].media_type
-        told.raw_output_contents.append(
-            b"".join([part if isinstance(part, bytes) else part.data for part in one.raw])
-        )
-    return told
+        parts: list[bytes | memoryview] = []
+        for part in one.raw:
+            parts += [part] if isinstance(part, bytes) else [piece async for piece in part.views()]
+        raw += [field_head(RAW_OUTPUT, sum(map(len, parts))), *parts]
+    return Passed(b"".join([told.SerializeToString(), *raw]))

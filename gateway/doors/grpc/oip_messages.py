@@ -76,6 +76,7 @@ MESSAGES: dict[str, tuple[str, ...]] = {
         "InferTensorContents contents 5",
     ),
 }
+RAW_OUTPUT = 6  # raw_output_contents, of ModelInferResponse
 METHODS = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from gateway.arriving import File
 from gateway.desk import Desk, Guest
 from gateway.doors.grpc.arrive import Arrivals
 from gateway.doors.grpc.calls import Requests, Rpc, Send
 from gateway.doors.grpc.convert import Converter
 from gateway.doors.grpc.messages import CHUNK
-from gateway.kept import Kept
+from gateway.doors.grpc.wire import Passed, field_head
 from services.errors import DeadlineExceeded
 from services.frames import Event
 
@@ -18,6 +19,10 @@ from services.frames import Event
 class Run:
     def __init__(self, desk: Desk, arrivals: Arrivals, converter: Converter) -> None:
         self._desk, self._arrivals, self._converter = desk, arrivals, converter
+        self._event_fields, self._chunk_fields = (
+            {field.name: field.number for field in converter.message(name, {}).DESCRIPTOR.fields}
+            for name in ("RunEvent", "Chunk")
+        )
 
     async def __call__(self, rpc: Rpc, requests: Requests, send: Send) -> None:
         came = await self._arrivals.take(rpc, requests, "ask")
@@ -34,11 +39,12 @@ class Run:
                     await send(told)
                 results += event.kind == "result"
 
-    async def _told(self, event: Event, body: Kept, index: int) -> AsyncIterator[Any]:
+    async def _told(self, event: Event, body: File, index: int) -> AsyncIterator[Any]:
         """The messages of one event: a large result is followed by its chunks."""
         match event.kind:
             case "preview":
-                yield self._event("preview", {**event.fields, "data": body.data})
+                data = (await self._desk.keep(body)).data
+                yield self._event("preview", {**event.fields, "data": data})
             case "result":
                 about = {
                     **event.fields,
@@ -46,13 +52,22 @@ class Run:
                     "size": body.size,
                     "role": event.get("role", "picture"),
                 }
-                whole = body.size <= CHUNK
-                yield self._event("result", {**about, "data": body.data} if whole else about)
-                if not whole:
-                    async for data in body.pieces(CHUNK):
-                        yield self._event("chunk", {"name": f"result.{index}", "data": data})
+                if body.size <= CHUNK:
+                    about["data"] = (await self._desk.keep(body)).data
+                    yield self._event("result", about)
+                    return
+                yield self._event("result", about)
+                async for piece in body.views():
+                    yield Passed(self._chunk(f"result.{index}", piece))
+                    del piece
             case "accepted" | "progress" | "alive" | "done":
                 yield self._event(event.kind, event.fields)
+
+    def _chunk(self, name: str, data: bytes | memoryview) -> bytes:
+        """A RunEvent with a chunk."""
+        chunk, named = self._chunk_fields, name.encode()
+        inner = [field_head(chunk["name"], len(named)), named, field_head(chunk["data"], len(data)), data]
+        return b"".join([field_head(self._event_fields["chunk"], sum(map(len, inner))), *inner])
 
     def _event(self, kind: str, values: dict[str, Any]) -> Any:
         return self._converter.message("RunEvent", {kind: values})

@@ -28,6 +28,7 @@ from gateway.doors.grpc.jobs import Jobs
 from gateway.doors.grpc.messages import METHODS, SERVICE
 from gateway.doors.grpc.run import Run
 from gateway.doors.grpc.schema import Schema, schema
+from gateway.doors.grpc.wire import Passed
 from gateway.intake import Intake
 from gateway.keys import StartRefused
 from gateway.logs import Logs
@@ -130,7 +131,7 @@ class GrpcServers:
         reflection.enable_server_reflection(names, server, pool=_shown(own))
 
     def _add_open_inference(self, server: grpc.aio.Server) -> None:
-        methods = oip.OpenInferenceRpc(self._desk, self._folder).methods()
+        methods = oip.OpenInferenceRpc(self._desk).methods()
         self._add(
             server,
             oip_messages.SERVICE,
@@ -139,7 +140,7 @@ class GrpcServers:
                     f"/{oip_messages.SERVICE}/{name}",
                     method,
                     oip_messages.message(f"{name}Request").FromString,
-                    streams_out=False,
+                    streams_out=name == "ModelInfer",  # one message, and it is known when it has gone out
                     door=oip.DOOR,
                     largest=self._state.settings.max_body,
                 )
@@ -161,7 +162,7 @@ class GrpcServers:
                     name: Served(
                         f"/{service}/{name}",
                         method,
-                        tfserving.Passed,
+                        Passed,
                         streams_out=False,
                         door=tfserving.DOOR,
                         largest=self._state.settings.max_body,

@@ -21,6 +21,7 @@ from gateway import logs
 from gateway.blobs import MemoryBlob
 from gateway.callers import Caller
 from gateway.doors.grpc.calls import Method, Requests, Rpc, Send
+from gateway.doors.grpc.wire import Passed
 from gateway.intake import look
 from gateway.state import GatewayState
 from gateway.upstream.tfserving import PredictCarrier
@@ -40,16 +41,6 @@ METHODS = {"Predict": PREDICTION, "GetModelMetadata": PREDICTION, "GetModelStatu
 
 
 _HELP = "Send what TensorFlow Serving's own stubs write."
-
-
-class Passed:
-    """A message that is bytes already."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def SerializeToString(self) -> bytes:
-        return self.data
 
 
 class TensorFlowServingRpc:

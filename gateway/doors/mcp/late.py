@@ -6,12 +6,13 @@ where the answer goes out, the picture's bytes are put there as the store gives 
 
 from __future__ import annotations
 
-import base64
 import secrets
 from collections.abc import AsyncIterator
 
 from starlette.types import Message as Asgi
 from starlette.types import Send
+
+from gateway import b64
 
 
 class Late:
@@ -46,5 +47,5 @@ class Late:
             piece = left + piece
             whole = len(piece) - len(piece) % 3
             left = piece[whole:]
-            yield base64.b64encode(piece[:whole])
-        yield base64.b64encode(left)
+            yield b64.encode(piece[:whole])
+        yield b64.encode(left)

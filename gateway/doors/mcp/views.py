@@ -6,7 +6,6 @@ The official client refuses an event of more than one megabyte, and a model sees
 from __future__ import annotations
 
 import asyncio
-import base64
 import io
 import math
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from gateway import b64
 from gateway.desk import Made
 
 SIDE = 1024  # pixels of the longer side
@@ -67,4 +67,4 @@ def _written(image: Image.Image) -> tuple[bytes, str]:
 
 
 def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    return b64.encode(data).decode()

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from tests.end_to_end.doors.conformance.asking_a1111 import ASK, SCENE, ask, cut, detect, in_its_form, told
 from tests.end_to_end.doors.conformance.checks import (
     House,
     Table,
@@ -16,7 +17,6 @@ from tests.end_to_end.doors.conformance.checks import (
     photo,
     png,
 )
-from tests.end_to_end.doors.conformance.of_a1111 import ASK, SCENE, ask, cut, detect, in_its_form, told
 
 UNIT: dict[str, Any] = {"module": "canny", "model": "canny", "image": SCENE}
 
