@@ -7,11 +7,17 @@ TORCH_INDEX ?=
 # only some services: make up ONLY="cleanup rmbg"
 ONLY ?=
 
+# tests run in so many processes side by side; 0 is one after the other
+WORKERS ?= 2
+
 # only some images: make images IMAGES="gateway rmbg"
 IMAGES ?= cpu
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+# a file's tests share their fixtures, so they stay together; tests/conftest.py puts the long ones first
+SIDE_BY_SIDE := $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 # what prints figures; the other modules in bench/ are what these are made of
 BENCHES := $(filter-out __init__ load processes stub,$(basename $(notdir $(wildcard bench/*.py))))
@@ -26,10 +32,10 @@ up: $(VENV)/.embedded ## Install what is needed, start the gateway and every ser
 	@exec $(BIN)/darkroom up $(ONLY)
 
 test: $(VENV)/.dev ## Install what the tests need and run the short form of all of them
-	@$(BIN)/python -m pytest -m "not slow and not images"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not images"
 
 test-all: $(VENV)/.tensorflow ## Run every test; TensorFlow is installed for those of Pix2Pix
-	@$(BIN)/python -m pytest -m "not images"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not images"
 
 images: ## Build the container images that run on processors; docs/images.md tells of the variables
 	@docker buildx bake --file docker/bake.hcl $(IMAGES)

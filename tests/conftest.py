@@ -2,16 +2,42 @@
 
 import importlib.util
 import io
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
 import pytest
 from PIL import Image
+from xdist.scheduler import LoadFileScheduling
+
+ONE_STACK = {"tests/end_to_end/native", "tests/end_to_end/doors/grpc"}
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core, and so has what it starts
+
+
+class ByFile(LoadFileScheduling):
+    """Gives a process a file at a time, or a folder at a time where its files share a stack of their own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        folder = str(PurePosixPath(file).parent)
+        return folder if folder in ONE_STACK else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests the long ones come first, so that all end at about the same time."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")

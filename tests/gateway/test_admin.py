@@ -55,9 +55,9 @@ class Keyed:
 
 
 @pytest.fixture
-async def state(database: Database, tmp_path: Path) -> Any:
+async def state(database: Database, tmp_path: Path) -> AsyncIterator[Any]:
     settings = Settings(data=tmp_path, keep_assets=100, keep_jobs=100, _env_file=None)  # type: ignore[call-arg]
-    return SimpleNamespace(
+    made = SimpleNamespace(
         settings=settings,
         db=database,
         keys=Keys(database, settings),
@@ -66,6 +66,8 @@ async def state(database: Database, tmp_path: Path) -> Any:
         assets=Assets(settings, database),
         signer=Signer.open(settings),
     )
+    yield made
+    await made.keys.close()
 
 
 @pytest.fixture

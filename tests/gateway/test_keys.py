@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,22 @@ def settings(folder: Path, **given: object) -> Settings:
 
 
 @pytest.fixture
-def keys(database: Database, tmp_path: Path) -> Keys:
-    return Keys(database, settings(tmp_path))
+async def begin(database: Database, tmp_path: Path) -> AsyncIterator[Callable[..., Keys]]:
+    """Makes the keys of another process, with settings of its own, and closes them before their database."""
+    begun: list[Keys] = []
+
+    def made(**given: object) -> Keys:
+        begun.append(Keys(database, settings(tmp_path, **given)))
+        return begun[-1]
+
+    yield made
+    for keys in begun:
+        await keys.close()
+
+
+@pytest.fixture
+def keys(begin: Callable[..., Keys]) -> Keys:
+    return begin()
 
 
 @both
@@ -69,12 +84,10 @@ async def test_without_any_key_everybody_is_local_whatever_they_send(keys: Keys)
     assert await keys.caller("sk-anything") is LOCAL
 
 
-async def test_the_last_key_revoked_does_not_open_the_door(
-    keys: Keys, database: Database, tmp_path: Path
-) -> None:
+async def test_the_last_key_revoked_does_not_open_the_door(keys: Keys, begin: Callable[..., Keys]) -> None:
     _, secret = await keys.create("only")
     await keys.revoke("only")
-    other_process = Keys(database, settings(tmp_path))
+    other_process = begin()
     for one in (keys, other_process):
         with pytest.raises(Unauthorized):
             await one.caller(None)
@@ -83,11 +96,11 @@ async def test_the_last_key_revoked_does_not_open_the_door(
 
 
 async def test_a_key_made_by_another_process_closes_the_door_within_a_second(
-    keys: Keys, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keys: Keys, begin: Callable[..., Keys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOK_FOR_FIRST", 0.05)
     assert await keys.caller(None) is LOCAL
-    caller, secret = await Keys(database, settings(tmp_path)).create("first")
+    caller, secret = await begin().create("first")
     await asyncio.sleep(0.06)
     with pytest.raises(Unauthorized):
         await keys.caller(None)
@@ -96,9 +109,9 @@ async def test_a_key_made_by_another_process_closes_the_door_within_a_second(
 
 @both
 async def test_a_revoked_key_ends_here_at_once_and_elsewhere_when_it_is_read_again(
-    keys: Keys, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keys: Keys, begin: Callable[..., Keys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elsewhere = Keys(database, settings(tmp_path))
+    elsewhere = begin()
     caller, secret = await keys.create("studio")
     assert await elsewhere.find(secret) == await keys.find(secret) == caller
     assert (await keys.revoke(caller.key_id)).revoked_at
@@ -168,10 +181,8 @@ async def test_a_known_key_outlives_a_short_absence_of_the_database(
         await keys.find(secret)
 
 
-async def test_limits_of_zero_are_the_installations_and_minus_one_is_none(
-    database: Database, tmp_path: Path
-) -> None:
-    keys = Keys(database, settings(tmp_path, rate=5, daily_pictures=100, concurrent_jobs=3))
+async def test_limits_of_zero_are_the_installations_and_minus_one_is_none(begin: Callable[..., Keys]) -> None:
+    keys = begin(rate=5, daily_pictures=100, concurrent_jobs=3)
     usual, _ = await keys.create("usual")
     free, _ = await keys.create("free", rate=-1, daily_pictures=-1, concurrent_jobs=-1)
     assert (usual.rate, usual.daily_pictures, usual.concurrent_jobs) == (5, 100, 3)
@@ -202,17 +213,17 @@ async def test_two_live_keys_never_share_a_name_but_a_name_may_be_used_again(key
     ],
 )
 async def test_a_key_that_makes_no_sense_is_refused_by_the_field(
-    database: Database, tmp_path: Path, given: dict[str, object], field: str
+    begin: Callable[..., Keys], given: dict[str, object], field: str
 ) -> None:
     with pytest.raises(BadInput) as caught:
-        await Keys(database, settings(tmp_path)).create(**given)  # type: ignore[arg-type]
+        await begin().create(**given)  # type: ignore[arg-type]
     assert caught.value.field == field
 
 
 @both
-async def test_the_admin_key_of_the_settings_is_made_once(database: Database, tmp_path: Path) -> None:
+async def test_the_admin_key_of_the_settings_is_made_once(begin: Callable[..., Keys]) -> None:
     secret = "a-secret-of-the-chart-0123456789"
-    keys = Keys(database, settings(tmp_path, admin_key=secret))
+    keys = begin(admin_key=secret)
     await asyncio.gather(keys.seed(), keys.seed())
     await keys.seed()
     (only,) = await keys.list()
@@ -220,9 +231,9 @@ async def test_the_admin_key_of_the_settings_is_made_once(database: Database, tm
     assert set(only.scopes) == {"admin", "use"}
 
 
-async def test_a_short_admin_key_stops_the_start_with_a_sentence(database: Database, tmp_path: Path) -> None:
+async def test_a_short_admin_key_stops_the_start_with_a_sentence(begin: Callable[..., Keys]) -> None:
     with pytest.raises(StartRefused, match="openssl rand"):
-        await Keys(database, settings(tmp_path, admin_key="admin")).seed()
+        await begin(admin_key="admin").seed()
 
 
 @both

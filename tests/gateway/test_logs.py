@@ -28,6 +28,16 @@ from gateway.settings import Settings
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that ran in this process has set Darkroom's loggers up its own way, for good."""
+    logger = logging.getLogger("darkroom")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    logging.getLogger().manager._clear_cache()  # type: ignore[attr-defined]
+
+
 class Log:
     """What was written to a file in place of stderr."""
 

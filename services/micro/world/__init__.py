@@ -1,0 +1,51 @@
+"""The world that the micro family lives in: out of a random generator come scenes, and out of a scene a drawing,
+its captions and, for its people, OpenPose's 18 points."""
+
+from services.micro.world.captions import caption, varied_caption
+from services.micro.world.drawing import SIDE, draw, keypoints, mask, rim_colour
+from services.micro.world.scenes import (
+    COLOURS,
+    KINDS,
+    PERSON_POSITIONS,
+    POSES,
+    POSITIONS,
+    QUESTIONS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Colour,
+    Point,
+    Scene,
+    Thing,
+    answers,
+    sample,
+    sample_person,
+    sample_shape,
+)
+
+__all__ = [
+    "COLOURS",
+    "KINDS",
+    "PERSON_POSITIONS",
+    "POSES",
+    "POSITIONS",
+    "QUESTIONS",
+    "SHAPES",
+    "SIDE",
+    "SIZES",
+    "TEXTURES",
+    "Colour",
+    "Point",
+    "Scene",
+    "Thing",
+    "answers",
+    "caption",
+    "draw",
+    "keypoints",
+    "mask",
+    "rim_colour",
+    "sample",
+    "sample_person",
+    "sample_shape",
+    "varied_caption",
+]
