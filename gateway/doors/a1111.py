@@ -105,7 +105,13 @@ class A1111(Dialect):
                         break
                     work.tell(event, await self.desk.keep(body))
         assert ask is None or isinstance(ask, Diffusion)
-        return Spliced(await asyncio.to_thread(a1111_told.answer, drawing, ask, work), _NO_STORE)
+        passed_on = any(isinstance(one.file, Arriving) for one in work.pictures) and len(work.pictures) == 1
+        told = (
+            a1111_told.answer(drawing, ask, work)
+            if passed_on
+            else await asyncio.to_thread(a1111_told.answer, drawing, ask, work)
+        )
+        return Spliced(told, _NO_STORE)
 
     async def _maps(self, drawing: Drawing, guest: Guest) -> list[Kept]:
         """What the controls follow, which the original shows behind the pictures."""
