@@ -106,7 +106,7 @@ class Operation(BaseModel):
         return None
 
     def count_asked(self) -> int:
-        """How many pictures the answer will have."""
+        """How many pictures the answer will have, maps aside; a foreign door passes on the last of them as it comes."""
         return int(getattr(self, "count", 1)) if self.answers == "pictures" else 0
 
     def pictures(self) -> dict[str, Picture]:
