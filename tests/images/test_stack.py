@@ -296,6 +296,29 @@ def test_compose_takes_the_file_for_gpus() -> None:
         assert told[name]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
 
 
+def test_tf_servings_image_reads_its_configuration_and_tells_its_health() -> None:
+    """On a stand-in for the official server: tests/images/stand_ins/tf_serving."""
+    container = docker(
+        *("run", "--detach", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),
+        *("--volume", f"{ROOT}/tf_serving/models:/models:ro", "darkroom-test/tf-serving"),
+    )
+    try:
+        until(lambda: inspect(container)["State"]["Health"]["Status"] == "healthy", 120, "it is healthy")
+        said = docker("exec", container, "bash", "-c", ASK_TF_SERVING)
+        assert json.loads(said[said.index("{") :])["model_version_status"][0]["state"] == "AVAILABLE"
+        assert inspect(container)["Config"]["User"] == "10001:10001"
+        docker("stop", container)
+        assert inspect(container)["State"]["ExitCode"] == 0
+    finally:
+        docker("rm", "--force", container)
+
+
+ASK_TF_SERVING = (
+    "exec 3<>/dev/tcp/127.0.0.1/8501; "
+    r"printf 'GET /v1/models/creatures/labels/stable HTTP/1.0\r\n\r\n' >&3; cat <&3"
+)
+
+
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
