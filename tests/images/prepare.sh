@@ -30,12 +30,12 @@ folder=$(cd "$folder" && pwd)
 export DOCKER_CONFIG="${DOCKER_CONFIG:-$folder/docker}"
 
 say() { echo "── $*" >&2; }
-await() { # SECONDS COMMAND...
-    left=$1
+await() { # PROCESS COMMAND...: until it succeeds, for a minute, as long as the process lives that is to bring it about
+    process=$1 left=60
     shift
     until "$@" > /dev/null 2>&1; do
         left=$((left - 1))
-        [ ! -f "$folder/engine.pid" ] || kill -0 "$(cat "$folder/engine.pid")" 2> /dev/null || left=0
+        kill -0 "$process" 2> /dev/null || { "$@" > /dev/null 2>&1 && return; left=0; }
         [ "$left" -gt 0 ] || { echo "$*: still fails" >&2; return 1; }
         sleep 1
     done
@@ -56,7 +56,7 @@ if ! docker info > /dev/null 2>&1; then
         say "starting an engine: dockerd $*; $folder/engine.log"
         nohup dockerd "$@" > "$folder/engine.log" 2>&1 &
         echo $! > "$folder/engine.pid"
-        await 60 docker info
+        await $! docker info
     }
     start --storage-driver=overlay2 || {
         say "it does not start with a bridge and iptables, so without: its networks are not kept apart, which a test then says"
@@ -109,7 +109,7 @@ end "$folder/pip.pid"
 rm -f "$folder/pip.conf"
 nohup python3 "$here/pip_for_builds.py" "$folder/pip.conf" > "$folder/pip.log" 2>&1 &
 echo $! > "$folder/pip.pid"
-await 30 test -s "$folder/pip.conf" || { cat "$folder/pip.log" >&2; exit 1; }
+await $! test -s "$folder/pip.conf" || { cat "$folder/pip.log" >&2; exit 1; }
 
 certificates=$(sed -n 's/^# certificates: //p' "$folder/pip.conf")
 {
