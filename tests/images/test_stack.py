@@ -147,6 +147,26 @@ def test_metrics_are_on_their_own_port_and_prometheus_reads_every_process(stack:
     assert "darkroom_service_requests_total" in service
 
 
+def test_a_service_is_scaled_and_the_gateway_finds_each_of_its_processes(stack: Composed) -> None:
+    metrics = f"http://{stack.address('gateway', 'watch')}:9464/metrics"
+
+    def known() -> str:
+        told = httpx.get(metrics, timeout=30).text
+        return re.findall(r'^darkroom_upstream_endpoints\{service="cleanup"\} (\S+)$', told, re.MULTILINE)[0]
+
+    assert known() == "1.0"
+    try:
+        stack.compose("up", "--detach", "--wait", "--no-recreate", "--scale", "cleanup=2", "cleanup")
+        until(lambda: known() == "2.0", 60, "the gateway knows of two")
+        with stack.client() as http:
+            assert ask(http, "cleanup").status_code == 200
+    finally:
+        stack.compose("up", "--detach", "--wait", "--no-recreate", "--scale", "cleanup=1", "cleanup")
+    until(lambda: known() == "1.0", 60, "the gateway knows of one")
+    with stack.client() as http:
+        assert ask(http, "cleanup").status_code == 200
+
+
 # ── how it is held in ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
