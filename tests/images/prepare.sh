@@ -13,7 +13,13 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
 end() { # a process whose number a file holds
-    [ ! -f "$1" ] || { kill "$(cat "$1")" 2> /dev/null || true; rm -f "$1"; }
+    [ -f "$1" ] || return 0
+    kill "$(cat "$1")" 2> /dev/null || true
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+        kill -0 "$(cat "$1")" 2> /dev/null || break
+        sleep 1
+    done
+    rm -f "$1"
 }
 
 if [ "${1:-}" = --stop ]; then
@@ -66,8 +72,9 @@ if ! docker info > /dev/null 2>&1; then
 fi
 
 # ── its plugins, which Debian has since 13 ──────────────────────────────────────────────────────────────────────────
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 'Component: main' 'Created-By: Packages' | head -n 1)
-[ -n "$mirror" ] || { apt-get update > "$folder/apt.log" 2>&1; mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 'Component: main' 'Created-By: Packages' | head -n 1); }
+mirror_of() { apt-get indextargets --format '$(REPO_URI)' "Codename: $1" 'Component: main' 'Created-By: Packages' | head -n 1; }
+mirror=$(mirror_of bookworm)
+[ -n "$mirror" ] || { apt-get update > "$folder/apt.log" 2>&1; mirror=$(mirror_of bookworm); }
 [ -n "$mirror" ] || { echo "apt knows of no Debian 12 (bookworm): this script is for it" >&2; exit 1; }
 plugin() { # NAME PACKAGE
     docker "$1" version > /dev/null 2>&1 && return
