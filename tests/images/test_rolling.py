@@ -144,6 +144,14 @@ async def running(
         yield behind, front, calls
     finally:
         await calls.close()
+        if calls.seen.failures:
+            for gateway_ in front.pods:  # what it learned of its endpoints, for whoever reads of the failure
+                told = docker("logs", gateway_, check=False).splitlines()
+                print(
+                    "\n".join(
+                        line for line in told if '"darkroom.upstream"' in line or '"access"' not in line
+                    )
+                )
         for container in [*behind.pods, *front.pods]:
             docker("rm", "--force", "--volumes", container, check=False)
 
