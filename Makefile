@@ -12,6 +12,8 @@ WORKERS ?= 2
 
 # only some images: make images IMAGES="gateway rmbg"
 IMAGES ?= cpu
+BAKE := docker buildx bake --file docker/bake.hcl $(if $(NETWORK),--file docker/bake.network.yaml)
+STAND_INS = --file tests/images/servers.hcl $(if $(NETWORK),--file tests/images/servers.network.yaml)
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -38,10 +40,11 @@ test-all: $(VENV)/.tensorflow ## Run every test; TensorFlow is installed for tho
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not images"
 
 images: ## Build the container images that run on processors; docs/images.md tells of the variables
-	@docker buildx bake --file docker/bake.hcl $(IMAGES)
+	@$(BAKE) $(IMAGES)
 
 images-test: $(VENV)/.dev images ## Build the images, start them as compose does, ask them, replace them under load
-	@docker buildx bake --file docker/bake.hcl --file tests/images/servers.hcl servers
+	@$(BAKE) $(STAND_INS) servers tf-serving-base
+	@$(BAKE) $(STAND_INS) tf-serving-trial
 	@$(BIN)/python -m pytest -m images tests/images
 
 check: $(VENV)/.dev ## Look at style, types and the direction of imports

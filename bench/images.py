@@ -1,4 +1,5 @@
-"""The container images: how large they are and of what, how soon one is ready and has stopped, what memory it takes.
+"""The container images: how large they are and of what, how soon one is ready and has stopped (the drain's lead is
+in that), what memory it takes.
 
     python -m bench.images [NAME ...]
 
@@ -55,16 +56,8 @@ def life(name: str, image: str) -> tuple[float, float, float]:
     told = {"DARKROOM_ADMIN_KEY": "dk_bench-admin-key-0123456789abcdef", "OMP_NUM_THREADS": "1"}
     environment = [part for key, value in told.items() for part in ("--env", f"{key}={value}")]
     container = docker(
-        *(
-            "create",
-            "--read-only",
-            "--tmpfs",
-            "/tmp",
-            "--cap-drop",
-            "ALL",
-            "--cpus",
-            str(min(2, os.cpu_count() or 1)),
-        ),
+        *("create", "--network", NETWORK, "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),
+        *("--no-healthcheck", "--cpus", str(min(2, os.cpu_count() or 1))),
         *("--tmpfs", "/var/lib/darkroom:uid=10001,gid=10001", *environment, image),
     )
     try:
@@ -77,8 +70,12 @@ def life(name: str, image: str) -> tuple[float, float, float]:
         start = time.monotonic() - began
         used = json.loads(docker("stats", "--no-stream", "--format", "{{json .}}", container))["MemUsage"]
         began = time.monotonic()
-        docker("stop", container)
-        return start, time.monotonic() - began, megabytes(used.split("/")[0].strip())
+        docker("stop", "--time", "50", container)
+        stop = time.monotonic() - began
+        code = docker("inspect", "--format", "{{.State.ExitCode}}", container)
+        if code != "0":
+            raise SystemExit(f"{image} ended with {code}: {docker('logs', '--tail', '20', container)}")
+        return start, stop, megabytes(used.split("/")[0].strip())
     finally:
         docker("rm", "--force", "--volumes", container)
 

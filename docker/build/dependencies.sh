@@ -14,7 +14,8 @@ python3 -m pip --python /opt/venv/bin/python3 install --prefer-binary "$@" \
 
 # left out: what only C++ programs built against a package would read, the packages' own tests, symbols for debuggers
 site=$(/opt/venv/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-rm -rf "$site"/torch/include "$site"/torch/share/cmake "$site"/torch/bin/protoc* "$site"/torch/lib/*.a
+rm -rf "$site"/torch/include "$site"/torch/share/cmake "$site"/torch/bin/protoc* "$site"/torch/lib/*.a \
+    "$site"/torch/test "$site"/torch/bin/*[Tt]est*
 find "$site" -type d -name tests -prune -exec rm -rf {} +
 command -v strip > /dev/null || { apt-get update && apt-get install --yes --no-install-recommends binutils; }
 python3 /build/strip.py "$site"

@@ -276,13 +276,14 @@ class Pool:
         self, turn: Turn, endpoint: Endpoint, error: DarkroomError, reason: RetryReason, attempts: int
     ) -> None:
         """Raises `error` where there is to be no other attempt."""
-        elsewhere = any(e.up and e not in turn.avoid for e in self.endpoints)
+        # taken out while the call waited there, which says nothing of the call: where it was before may be up again
+        moved = reason == "timeout" and not endpoint.up
+        shunned = {endpoint} if moved else turn.avoid
+        elsewhere = any(e.up and e not in shunned for e in self.endpoints)
         if attempts >= ATTEMPTS or (reason in ("schema", "timeout") and not elsewhere):
             raise error
-        # free: the endpoint did nothing, or it was taken out and its callers are moved once
-        free = reason in ("connect", "schema", "draining", "model") or (
-            reason == "timeout" and not endpoint.up
-        )
+        # free: the endpoint did nothing, or its callers are moved
+        free = reason in ("connect", "schema", "draining", "model") or moved
         if not free and not self._budget.spend():
             self._observer.upstream_retry_refused(self.service)
             raise error

@@ -49,7 +49,9 @@ class Cluster:
         name = f"{self.name}-{next(_numbers)}"
         told = [part for key, value in environment.items() for part in ("--env", f"{key}={value}")]
         docker(
-            *("run", "--detach", "--name", name, "--network", self.name, "--read-only", "--tmpfs", "/tmp"),
+            # a cluster does not read HEALTHCHECK
+            *("run", "--detach", "--name", name, "--network", self.name, "--no-healthcheck"),
+            *("--read-only", "--tmpfs", "/tmp"),
             *(
                 "--cap-drop",
                 "ALL",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import http.server
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,11 +14,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from gateway.upstream.resolve import read_origins
 from services.installed import installed, servers
+from tests.images.engine import until
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -71,6 +75,14 @@ def test_bake_and_compose_name_the_version_that_the_project_has() -> None:
         assert versions == {PROJECT["version"]}
     for name in names(OURS):
         assert f'\ntarget "{name}" {{' in bake
+
+
+def test_the_network_of_a_build_can_be_said_for_every_target() -> None:
+    told = yaml.safe_load((DOCKER / "bake.network.yaml").read_text())["services"]
+    targets = re.findall(
+        r'^target "([^"]+)" \{\n(?:.*\n)*?\}', (DOCKER / "bake.hcl").read_text(), re.MULTILINE
+    )
+    assert set(told) == {*targets} - {"common", "onnx-cuda", "published", "released", "released-cuda"}
 
 
 # ── compose ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,6 +185,35 @@ def test_a_gpus_onnxruntime_stands_where_onnxruntime_does() -> None:
     plain = [line for line in requirements("rmbg") if line.startswith("onnxruntime")]
     gpu = [line for line in requirements("rmbg", ONNXRUNTIME="onnxruntime-gpu[cuda,cudnn]") if "onnx" in line]
     assert [line.replace("onnxruntime-gpu[cuda,cudnn]", "onnxruntime") for line in gpu] == plain
+
+
+def test_a_build_reaches_the_folders_that_pips_configuration_names_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "own" / "simple" / "thing").mkdir(parents=True)
+    (tmp_path / "own" / "simple" / "thing" / "index.html").write_text("<a href='../../thing-1.whl'>")
+    (tmp_path / "own" / "thing-1.whl").write_text("a wheel")
+    (tmp_path / "secret").write_text("not to be had")
+    (tmp_path / "pip.ini").write_text(
+        f"[global]\nextra-index-url = file://{tmp_path}/own/simple https://else\n"
+    )
+    environment = {"PIP_CONFIG_FILE": str(tmp_path / "pip.ini"), "PATH": os.environ["PATH"]}
+    command = [sys.executable, ROOT / "tests" / "images" / "pip_for_builds.py", tmp_path / "pip.conf"]
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            until(
+                lambda: list(tmp_path.glob("pip.conf")) and (tmp_path / "pip.conf").read_text(),
+                30,
+                "pip.conf is written",
+            )
+            told = configparser.ConfigParser()
+            told.read(tmp_path / "pip.conf")
+            own, other = told["global"]["extra-index-url"].split()
+            assert other == "https://else"
+            assert httpx.get(f"{own}thing/").status_code == 200
+            assert httpx.get(f"{own.removesuffix('simple/')}thing-1.whl").text == "a wheel"
+            assert httpx.get(f"{own.removesuffix('own/simple/')}secret").status_code == 404
+            assert httpx.get(f"{own.split(str(tmp_path))[0]}/etc/passwd").status_code == 404
+        finally:
+            process.terminate()
 
 
 class Health(http.server.BaseHTTPRequestHandler):

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -145,6 +144,14 @@ async def running(
         yield behind, front, calls
     finally:
         await calls.close()
+        if calls.seen.failures:
+            for gateway_ in front.pods:  # what it learned of its endpoints, for whoever reads of the failure
+                told = docker("logs", gateway_, check=False).splitlines()
+                print(
+                    "\n".join(
+                        line for line in told if '"darkroom.upstream"' in line or '"access"' not in line
+                    )
+                )
         for container in [*behind.pods, *front.pods]:
             docker("rm", "--force", "--volumes", container, check=False)
 
@@ -182,10 +189,10 @@ async def test_the_gateway_is_replaced_under_load_without_a_failed_call_or_a_los
     await all_done(calls, f"gateway, {ROUNDS} rounds")
 
 
-@pytest.mark.parametrize("running", ["cleanup"], indirect=True)
-async def test_a_kill_of_any_one_loses_no_job(cluster: Any, running: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("running", OPERATION, indirect=True)
+async def test_a_kill_of_any_one_loses_no_job(cluster: Any, running: Any) -> None:
     behind, front, calls = running
-    async with calls.running(1, 0.2):
+    async with calls.running(1, PAUSE):
         for deployment in (behind, front):
             lost = await asyncio.to_thread(deployment.lose)
             await asyncio.sleep(1)
@@ -202,7 +209,8 @@ async def test_a_kill_of_any_one_loses_no_job(cluster: Any, running: Any, tmp_pa
             await asyncio.sleep(5)
     ended = await calls.settled()
     print(
-        f"\nkills: {len(ended)} jobs, {calls.seen.answered} calls answered, {len(calls.seen.failures)} failed"
+        f"\n{behind.name}, kills: {len(ended)} jobs ended; {calls.seen.answered} calls answered, "
+        f"{len(calls.seen.failures)} failed"
     )
     assert {job["state"] for job in ended.values()} == {"succeeded"}
     assert len(ended) > 20

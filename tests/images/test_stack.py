@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,26 @@ def test_metrics_are_on_their_own_port_and_prometheus_reads_every_process(stack:
     assert "darkroom_service_requests_total" in service
 
 
+def test_a_service_is_scaled_and_the_gateway_finds_each_of_its_processes(stack: Composed) -> None:
+    metrics = f"http://{stack.address('gateway', 'watch')}:9464/metrics"
+
+    def known() -> str:
+        told = httpx.get(metrics, timeout=30).text
+        return re.findall(r'^darkroom_upstream_endpoints\{service="cleanup"\} (\S+)$', told, re.MULTILINE)[0]
+
+    assert known() == "1.0"
+    try:
+        stack.compose("up", "--detach", "--wait", "--no-recreate", "--scale", "cleanup=2", "cleanup")
+        until(lambda: known() == "2.0", 60, "the gateway knows of two")
+        with stack.client() as http:
+            assert ask(http, "cleanup").status_code == 200
+    finally:
+        stack.compose("up", "--detach", "--wait", "--no-recreate", "--scale", "cleanup=1", "cleanup")
+    until(lambda: known() == "1.0", 60, "the gateway knows of one")
+    with stack.client() as http:
+        assert ask(http, "cleanup").status_code == 200
+
+
 # ── how it is held in ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -185,10 +206,7 @@ print(*sorted({"/" + folder.split("/")[1] for folder in written}))
     assert set(tried.split()) == ({"/tmp", "/var"} if name == "gateway" else {"/tmp"})
 
 
-def test_a_service_reaches_neither_what_the_gateway_keeps_nor_the_outside(stack: Composed) -> None:
-    here = inspect(stack.container("postgres"))["NetworkSettings"]["Networks"]
-    there = next(iter(here.values()))["IPAddress"]
-    reach = """
+REACH = """
 import socket, sys
 try:
     socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)
@@ -196,14 +214,30 @@ try:
 except OSError:
     print("not reached")
 """
+
+
+def reaches(stack: Composed, service: str, host: str, port: int) -> bool:
+    said = docker("exec", stack.container(service), "python3", "-c", REACH, host, str(port))
+    assert said in ("reached", "not reached")
+    return said == "reached"
+
+
+def test_a_service_reaches_neither_what_the_gateway_keeps_nor_the_outside(stack: Composed) -> None:
+    kept = [("postgres", 5432), (stack.address("postgres", "state"), 5432), ("redis", 6379)]
+    # an address that the gateway reaches: this machine's nameserver, where it is another machine
+    told = re.findall(r"^nameserver (\S+)", Path("/etc/resolv.conf").read_text(), re.MULTILINE)
+    outside = [(host, 53) for host in told if reaches(stack, "gateway", host, 53)]
+    for host, port in kept:
+        assert reaches(stack, "gateway", host, port)
     for service in ("rmbg", "pix2pix"):
-        for host, port in (("postgres", 5432), (there, 5432), ("redis", 6379)):
-            said = docker("exec", stack.container(service), "python3", "-c", reach, host, str(port))
-            assert said == "not reached", (service, host)
-        routes = docker("exec", stack.container(service), "cat", "/proc/net/route").splitlines()[1:]
-        assert "00000000" not in [route.split()[1] for route in routes], f"{service} has a way to anywhere"
-    said = docker("exec", stack.container("gateway"), "python3", "-c", reach, "postgres", "5432")
-    assert said == "reached"
+        for host, port in kept + outside:
+            assert not reaches(stack, service, host, port), (
+                f"{service} reaches {host}:{port}. An engine without iptables keeps no networks apart."
+            )
+    networks = {
+        name: docker("network", "inspect", f"{stack.project}_{name}") for name in ("services", "state")
+    }
+    assert all(json.loads(network)[0]["Internal"] for network in networks.values())
 
 
 # ── what is in them ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -294,6 +328,29 @@ def test_compose_takes_the_file_for_gpus() -> None:
     for name in ("diffusion", "caption", "rmbg", "cleanup"):
         assert told[name]["image"].endswith("-cuda")
         assert told[name]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+
+
+def test_tf_servings_image_reads_its_configuration_and_tells_its_health() -> None:
+    """On a stand-in for the official server: tests/images/stand_ins/tf_serving."""
+    container = docker(
+        *("run", "--detach", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),
+        *("--volume", f"{ROOT}/tf_serving/models:/models:ro", "darkroom-test/tf-serving"),
+    )
+    try:
+        until(lambda: inspect(container)["State"]["Health"]["Status"] == "healthy", 120, "it is healthy")
+        said = docker("exec", container, "bash", "-c", ASK_TF_SERVING)
+        assert json.loads(said[said.index("{") :])["model_version_status"][0]["state"] == "AVAILABLE"
+        assert inspect(container)["Config"]["User"] == "10001:10001"
+        docker("stop", container)
+        assert inspect(container)["State"]["ExitCode"] == 0
+    finally:
+        docker("rm", "--force", container)
+
+
+ASK_TF_SERVING = (
+    "exec 3<>/dev/tcp/127.0.0.1/8501; "
+    r"printf 'GET /v1/models/creatures/labels/stable HTTP/1.0\r\n\r\n' >&3; cat <&3"
+)
 
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -324,6 +324,25 @@ async def test_calls_that_are_moved_from_an_endpoint_that_was_taken_out_cost_no_
     assert pool.status().in_flight == 0
 
 
+async def test_a_call_that_was_moved_goes_back_where_it_was_when_that_is_all_that_is_up(
+    stub, upstream, run, until
+):
+    """Two endpoints on a machine that is short of processor, each silent for a moment, one after the other."""
+    services = [await stub(hang="run"), await stub(hang="run")]
+    pool = (await upstream({"caption": services})).pool("caption")
+    task = asyncio.create_task(run(pool))
+    await until(lambda: sum(service.seen.calls for service in services) == 1)
+    first, second = sorted(pool.endpoints, key=lambda endpoint: -endpoint.in_flight)
+    by_address = {service.address: service for service in services}
+    first.went_down("it does not answer within 1 s")
+    pool.move_from(first)
+    await until(lambda: by_address[second.address.text].seen.calls == 1 and first.health == "up")
+    by_address[first.address.text].behaviour.hang = ""
+    second.went_down("it does not answer within 1 s")
+    pool.move_from(second)
+    assert (await task)[2] == first.address.text
+
+
 async def test_the_only_endpoint_of_a_service_keeps_its_calls_when_its_health_check_is_late(
     stub, upstream, run, until
 ):
