@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[1]
 TICK = os.sysconf("SC_CLK_TCK")
@@ -29,6 +30,13 @@ def free_port() -> int:
 class Running:
     process: subprocess.Popen[bytes]
     port: int
+    log: IO[bytes] | None = None
+
+    @property
+    def said(self) -> str:
+        """What it wrote so far."""
+        assert self.log is not None
+        return os.pread(self.log.fileno(), 2**24, 0).decode(errors="replace")
 
     @property
     def url(self) -> str:
@@ -91,7 +99,7 @@ def running(
                     sys.stderr.write(said.read().decode(errors="replace")[-4000:])
                     raise RuntimeError(f"{' '.join(command)} did not start")
                 time.sleep(0.05)
-            yield Running(process, port)
+            yield Running(process, port, said)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)

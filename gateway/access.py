@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import logs, request_id
 from gateway.metrics import Metrics
+from gateway.problems import CLIENT_GONE
 
 # asked for every few seconds by machines; their lines show at debug only
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-CLIENT_GONE = 499
 
 
 class Access:

@@ -10,6 +10,7 @@ import binascii
 from collections.abc import Iterable, Sequence
 
 from fastapi import FastAPI
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import logs
@@ -71,7 +72,7 @@ class Front:
             elif path.startswith("/v1/"):
                 await self._admit(scope, path, answer)
             await door(scope, receive, answer.send)
-        except ClientGone:
+        except (ClientGone, ClientDisconnect):
             return
         except Exception as error:
             if answer.begun:

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, Router
 
@@ -39,6 +40,7 @@ log = logging.getLogger("darkroom.gateway")
 Responses = dict[int | str, dict[str, Any]]
 
 MOST_TOLD = 16  # mistakes that one answer lists
+CLIENT_GONE = 499  # who asked left before the answer, which is nobody's fault here
 
 # what any call may be answered: the key, the rate, a fault of ours, a database that is away
 ANYWHERE = (Unauthorized, Forbidden, TooManyRequests, DarkroomError, Unavailable)
@@ -139,6 +141,11 @@ def install(app: FastAPI) -> None:
 
     for kind in (DarkroomError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
+
+    async def hung_up(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=CLIENT_GONE)  # nobody reads it, but logs and metrics do
+
+    app.add_exception_handler(ClientDisconnect, hung_up)
 
 
 def _allowed(app: FastAPI, request: Request) -> list[str]:

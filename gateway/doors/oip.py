@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -40,7 +40,6 @@ from gateway.doors.oip_tensors import (
     unpacked,
 )
 from gateway.doors.splice import Pieces, Spliced
-from gateway.doors.watch import ClientGone
 from gateway.forms import Limit, Reader, parse_json
 from services.errors import BadInput, DarkroomError, Malformed, TooLarge, TooSlow, UnsupportedMedia
 
@@ -119,9 +118,6 @@ class OpenInference(Dialect):
         except TimeoutError as error:
             taking.discard()
             raise TooSlow("The request's body did not arrive within the call's deadline.") from error
-        except ClientDisconnect as error:
-            taking.discard()
-            raise ClientGone from error
         except BaseException:
             taking.discard()
             raise

@@ -15,6 +15,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from gateway.arriving import File
 from gateway.blobs import Blob
@@ -23,6 +24,7 @@ from gateway.doors import offered, openai_ask, sizes, splice
 from gateway.doors.dialect import Dialect
 from gateway.doors.openai_ask import Asked
 from gateway.doors.splice import Coded, Spliced
+from gateway.doors.watch import ClientGone
 from gateway.forms import Form
 from gateway.problems import translate
 from services.errors import (
@@ -192,7 +194,7 @@ class OpenAI(Dialect):
             if not await stack.__aexit__(type(error), error, error.__traceback__):
                 raise
             raise DarkroomError from error
-        return StreamingResponse(
+        return _Told(
             self._told(stack, first, events, guest, drawing),
             media_type="text/event-stream",
             headers=_EVENT_STREAM,
@@ -226,6 +228,8 @@ class OpenAI(Dialect):
                     f"{drawing.kind}.completed", fields | openai_ask.about(asked, picture)
                 ):
                     yield text
+        except ClientGone:
+            return
         except Exception as error:  # noqa: BLE001 - the answer has begun: what went wrong is told as an event
             async for text in _event("error", self.document(translate(error), guest.request_id)):
                 yield text
@@ -255,6 +259,13 @@ class OpenAI(Dialect):
             case _:
                 kind = "server_error"
         return {"error": {"message": sentence(error), "type": kind, "param": error.field, "code": code}}
+
+
+class _Told(StreamingResponse):
+    """In the request's own task, since there the call was begun, which itself sees its client leave."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.stream_response(send)
 
 
 def _let_go(form: Form, taken: Mapping[str, Blob]) -> None:

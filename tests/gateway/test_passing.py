@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ from PIL import Image
 
 from bench.dialects import RUN, document, foreigners, natives, run_messages
 from bench.load import Request
-from bench.processes import free_port, running
+from bench.processes import Running, free_port, running
 from bench.stub import Behaviour, Stub
 from gateway.doors.grpc.schema import schema
 
@@ -54,12 +55,20 @@ class House:
     grpc: str
     stub: Stub
     loop: asyncio.AbstractEventLoop
+    gateway: Running
 
     def behave(self, **more: Any) -> None:
         self.stub.behaviour = Behaviour(picture=PICTURE, **more)
 
     def open(self, gate: asyncio.Event) -> None:
         self.loop.call_soon_threadsafe(gate.set)
+
+    def hang_up_sending(self, path: str, content_type: str) -> None:
+        """A client that has gone when half of its body is sent."""
+        with socket.create_connection(("127.0.0.1", self.port), 10) as client:
+            head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {content_type}\r\ncontent-length: 1000\r\n"
+            client.sendall(f"{head}\r\n".encode() + b'{"prompt": "' + b"x" * 400)
+            time.sleep(0.05)
 
     def ask(self, door: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
@@ -82,6 +91,7 @@ class House:
 
 
 MADE, DONE = r"darkroom_pictures_total\{.*\}", r'darkroom_upstream_calls_total\{outcome="done".*\}'
+REQUESTS = r'darkroom_requests_total\{[^}]*status="%s"[^}]*\}'
 CANCELLED = r'darkroom_upstream_calls_total\{outcome="cancelled".*\}'
 
 
@@ -99,8 +109,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         "DARKROOM_INFERENCE_PORT": "0",
         "DARKROOM_SERVICES": json.dumps({name: [stub.address] for name in SERVICES}),
     }
-    with running([sys.executable, "-m", "gateway"], core=None, port=port, environment=settings, patience=60):
-        yield House(port, f"127.0.0.1:{own}", stub, loop)
+    command = [sys.executable, "-m", "gateway"]
+    with running(command, core=None, port=port, environment=settings, patience=60) as gateway:
+        yield House(port, f"127.0.0.1:{own}", stub, loop, gateway)
     asyncio.run_coroutine_threadsafe(stub.stop(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
@@ -175,6 +186,49 @@ def test_a_client_that_hangs_up_in_the_middle_ends_the_call(house: House, door: 
         time.sleep(0.02)
     house.open(gate)
     assert house.counted(MADE) == made
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/v1/jobs",
+            "/v1/assets",
+            "/v1/text-to-image",
+            "/v1/images/generations",
+            "/sdapi/v1/txt2img",
+            "/api/v1/inpaint",
+        ),
+        *("/rembg", "/v2/models/cleanup/infer", "/tfserving/v1/models/creatures:predict", "/mcp"),
+    ],
+)
+def test_a_client_that_hangs_up_while_it_sends_is_no_fault_of_ours(house: House, path: str) -> None:
+    faults = house.counted(REQUESTS % "5xx")
+    ended = house.counted(REQUESTS % "4xx")
+    house.hang_up_sending(path, "application/json")
+    house.comes_to(REQUESTS % "4xx", ended + 1)
+    assert house.counted(REQUESTS % "5xx") == faults
+
+
+def test_a_client_that_leaves_a_stream_of_openais_is_no_fault_of_ours(house: House) -> None:
+    gate = asyncio.Event()
+    house.behave(hold=gate)
+    cancelled, before = house.stub.seen.cancelled, len(house.gateway.said)
+    asked = {"prompt": "a red circle", "stream": True, "partial_images": 1}
+    connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=20)
+    connection.request(
+        "POST", "/v1/images/generations", json.dumps(asked), {"content-type": "application/json"}
+    )
+    time.sleep(0.3)
+    connection.close()
+    until = time.monotonic() + 5
+    while house.stub.seen.cancelled == cancelled:
+        assert time.monotonic() < until, "the service was not told"
+        time.sleep(0.02)
+    house.open(gate)
+    time.sleep(0.2)
+    said = house.gateway.said[before:]
+    assert "Traceback" not in said, said
 
 
 @HTTP

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import Message as Asgi
 from starlette.types import Receive
 
 from gateway.desk import Desk
-from gateway.doors.watch import ClientGone
 from services.errors import Malformed, UnsupportedMedia
 
 RequestId = str | int
@@ -56,11 +55,7 @@ async def read(desk: Desk, request: Request) -> Message:
             f"The content type {kind[:80] or '(none)'!r} is not understood here.",
             help="Send application/json, and accept application/json and text/event-stream.",
         )
-    try:
-        document = (await desk.form(request)).fields
-    except ClientDisconnect as error:
-        raise ClientGone from error
-    return _message(document)
+    return _message((await desk.form(request)).fields)
 
 
 def _message(document: dict[str, Any]) -> Message:
