@@ -28,6 +28,8 @@ if [ "${1:-}" = --stop ]; then
     end "$folder/engine.pid"
     exit
 fi
+case ${1:-} in -*) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;; esac
+[ "$(id -u)" = 0 ] || { echo "this script installs packages and starts an engine: run it as root" >&2; exit 1; }
 folder=${1:-/var/tmp/darkroom-images}
 base=${BASE:-darkroom-test/python:bookworm}
 builder=${BUILDER:-darkroom-test/python:bookworm-build}
