@@ -22,7 +22,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TO
 SIDE_BY_SIDE := $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 # what prints figures; the other modules in bench/ are what these are made of
-BENCHES := $(filter-out __init__ load processes stub,$(basename $(notdir $(wildcard bench/*.py))))
+BENCHES := $(filter-out __init__ dialects load processes stub,$(basename $(notdir $(wildcard bench/*.py))))
 
 .DEFAULT_GOAL := help
 .PHONY: help up test test-all images images-test check fix schemas docs chart chart-audit bench clean
