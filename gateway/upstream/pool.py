@@ -226,8 +226,8 @@ class Pool:
     def finished(self, outcome: str, seconds: float) -> None:
         self._observer.upstream_finished(self.service, outcome, seconds)
 
-    def patience(self, endpoint: Endpoint, size: int) -> float:
-        """Seconds to wait for an endpoint's first frame.
+    def patience(self, endpoint: Endpoint, size: int, avoid: Iterable[Endpoint] = ()) -> float:
+        """Seconds to wait for an endpoint's first frame, where a call has given up those of `avoid`.
 
         A service accepts at once, so where another endpoint could do the work, one that is ten times slower than the
         slowest of late is given up long before `first_byte_timeout`; a call that has only one place to go waits.
@@ -235,7 +235,7 @@ class Pool:
         if not self.carrier.accepts_at_once:
             return self.idle_timeout  # its first frame comes when the work is done
         longest = self._settings.first_byte_timeout
-        if not any(e is not endpoint and e.up for e in self.endpoints):
+        if not any(e.up and e is not endpoint and e not in avoid for e in self.endpoints):
             return longest
         usual = longest / 4 if self._slowest is None else 10 * self._slowest
         return min(longest, max(_LEAST_PATIENCE, usual) + size / _UPLOAD)

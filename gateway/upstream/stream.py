@@ -111,7 +111,8 @@ class Stream:
     async def _attempt(self, endpoint: Endpoint, packed: Packed) -> None:
         began = self._attempt_began = self._loop.time()
         self._packed, deadline = packed, self._call.deadline
-        timeout = asyncio.timeout_at(min(deadline, began + self._pool.patience(endpoint, packed.size)))
+        patience = self._pool.patience(endpoint, packed.size, self._turn.avoid)
+        timeout = asyncio.timeout_at(min(deadline, began + patience))
         endpoint.waits_for(timeout)
         try:
             async with timeout:

@@ -53,9 +53,11 @@ class Folders(http.server.SimpleHTTPRequestHandler):
 
 def main() -> None:
     listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    ).stdout
-    told = configured(listed)
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        print(f"pip's configuration is not known, so builds ask PyPI: {listed.stderr}", file=sys.stderr)
+    told = configured(listed.stdout)
     served: list[Path] = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Folders, served=served))
 

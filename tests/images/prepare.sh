@@ -54,6 +54,7 @@ apt() { DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recomm
 missing=
 command -v docker > /dev/null && command -v dockerd > /dev/null || missing="$missing docker.io"
 command -v mmdebstrap > /dev/null || missing="$missing mmdebstrap"
+command -v python3 > /dev/null || missing="$missing python3"
 if [ -n "$missing" ]; then
     say "installing$missing"
     apt-get update > "$folder/apt.log" 2>&1

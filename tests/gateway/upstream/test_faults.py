@@ -343,6 +343,21 @@ async def test_a_call_that_was_moved_goes_back_where_it_was_when_that_is_all_tha
     assert (await task)[2] == first.address.text
 
 
+async def test_a_call_that_gave_one_endpoint_up_has_all_its_patience_for_the_other(
+    stub, upstream, run, monkeypatch
+):
+    """Or both that are slow for a moment would be given up in turn, with nowhere else to go."""
+    monkeypatch.setattr("gateway.upstream.pool._LEAST_PATIENCE", 0.1)
+    services = [await stub(hang="run"), await stub(hang="run")]
+    pool = (await upstream({"caption": services}, first_byte_timeout=2)).pool("caption")
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(DeadlineExceeded, match="in time"):
+        await run(pool)
+    assert loop.time() - began > 0.5 + 2  # a quarter for the first, all for the second
+    assert [service.seen.calls for service in services] == [1, 1]
+
+
 async def test_the_only_endpoint_of_a_service_keeps_its_calls_when_its_health_check_is_late(
     stub, upstream, run, until
 ):
