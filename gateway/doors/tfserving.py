@@ -28,8 +28,8 @@ from gateway.intake import HEAD, look
 from services.errors import (
     BadPicture,
     DarkroomError,
-    Malformed,
     DeadlineExceeded,
+    Malformed,
     NotConfigured,
     NotFound,
     TooLarge,

@@ -34,7 +34,9 @@ _SEEN = (
 _ID = r"ast_[0-9a-f]{26}"
 _REFERENCE = re.compile(rf"(?:{ASSETS}|asset:)?({_ID})\Z")
 _LINK = re.compile(rf"/v1/assets/({_ID})(?:\?.*)?\Z", re.DOTALL)
-_NO_REFERENCE = re.compile(rf"{ASSETS}([^/\s]{{1,64}})\Z")  # said as one; who looks it up says that there is none
+_NO_REFERENCE = re.compile(
+    rf"{ASSETS}([^/\s]{{1,64}})\Z"
+)  # said as one; who looks it up says that there is none
 _DEEPEST = 8  # lists and objects in each other, below which no parameter has a picture
 _HIDDEN = frozenset({"previews"})  # an answer has no place for them
 _MOST_NAMES = 40
