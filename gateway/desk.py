@@ -291,4 +291,6 @@ def sentence(error: DarkroomError, what_to_do: str | None = None) -> str:
     detail = error.detail.strip()
     if not detail.endswith((".", "!", "?")):
         detail += "."
+    elif detail.endswith("..") and not detail.endswith("..."):  # it quotes what has a full stop of its own
+        detail = detail[:-1]
     return f"{detail} {error.what_to_do if what_to_do is None else what_to_do}".strip()
