@@ -22,7 +22,7 @@ from gateway import guard, logs, openapi, problems, telemetry
 from gateway.access import Access
 from gateway.assets import Assets
 from gateway.desk import Desk
-from gateway.doors import admin, assets, catalogue, jobs, pages
+from gateway.doors import admin, assets, catalogue, jobs, openai_errors, pages
 from gateway.doors.a1111 import A1111
 from gateway.doors.iopaint import IOPaint
 from gateway.doors.mcp.door import ModelContext
@@ -113,7 +113,7 @@ class Gateway:
         if self.settings.loopback:
             scraped = MetricsEndpoint(self.state.metrics)
             rest.router.routes.append(Route("/metrics", scraped, methods=["GET"], include_in_schema=False))
-        problems.install(rest)
+        problems.install(rest, openai_errors.beside)
         openapi.install(rest)
         settings, reader, intake = self.settings, self._reader, self._intake
         run = RunDoor(self.state, reader, intake)

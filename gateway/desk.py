@@ -286,6 +286,11 @@ def made(event: Event, body: File) -> Made:
     )
 
 
-def sentence(error: DarkroomError) -> str:
+def sentence(error: DarkroomError, what_to_do: str | None = None) -> str:
     """The error in one line, for dialects that have no more room."""
-    return f"{error.detail} {error.what_to_do}".strip()
+    detail = error.detail.strip()
+    if not detail.endswith((".", "!", "?")):
+        detail += "."
+    elif detail.endswith("..") and not detail.endswith("..."):  # it quotes what has a full stop of its own
+        detail = detail[:-1]
+    return f"{detail} {error.what_to_do if what_to_do is None else what_to_do}".strip()

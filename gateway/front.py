@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import logs
 from gateway.callers import Caller
+from gateway.doors import openai_errors
 from gateway.doors.dialect import Dialect
 from gateway.doors.native import RunDoor
 from gateway.doors.watch import ClientGone
@@ -80,8 +81,10 @@ class Front:
             refusal = translate(error)
             if refusal.status in REFUSED:
                 self._state.metrics.refused(refusal.slug)
-            told = encode if dialect is None else dialect.refusal
-            status, headers, body = told(refusal, scope["request_id"])
+            if dialect is None:
+                status, headers, body = encode(openai_errors.beside(refusal, path), scope["request_id"])
+            else:
+                status, headers, body = dialect.refusal(refusal, scope["request_id"])
             await answer.send({"type": "http.response.start", "status": status, "headers": headers})
             await answer.send({"type": "http.response.body", "body": body})
 

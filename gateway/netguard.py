@@ -296,7 +296,8 @@ def _refusal(host: str, field: str) -> BadInput:
     return BadInput(
         f"{host!r} is not a host of the public internet.",
         field=field,
-        help="Use a public address, or have the operator set DARKROOM_WEBHOOK_ALLOW_PRIVATE.",
+        help="Use a public address; an operator can open private networks to webhooks and to addresses of pictures "
+        "with DARKROOM_WEBHOOK_ALLOW_PRIVATE.",
     )
 
 

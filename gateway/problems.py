@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -124,15 +124,17 @@ def translate(error: Exception) -> DarkroomError:
             return DarkroomError()
 
 
-def install(app: FastAPI) -> None:
-    """Have every exception of a FastAPI route answered as a problem."""
+def install(app: FastAPI, beside: Callable[[DarkroomError, str], DarkroomError]) -> None:
+    """Have every exception of a FastAPI route answered as a problem; `beside` may add to it what others than our own
+    clients read at that path."""
 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 404:
             error = NotFound(
                 f"There is nothing at {request.url.path[:200]}; GET /v1/operations lists what can be asked."
             )
-        status, headers, body = encode(translate(error), request.scope.get("request_id", ""))
+        problem = beside(translate(error), request.scope["path"])
+        status, headers, body = encode(problem, request.scope.get("request_id", ""))
         if status == MethodNotAllowed.status:
             headers.append((b"allow", ", ".join(_allowed(app, request)).encode()))
         response = Response(body, status)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -38,6 +38,24 @@ class A1111(Dialect):
     name = "a1111"
     prefixes = ("/sdapi/v1/", "/controlnet/")
     challenges = (BASIC, "Bearer")
+    words: ClassVar[Mapping[type[DarkroomError], str]] = {
+        UnknownModel: "GET /sdapi/v1/sd-models lists the names.",
+        NotFound: "Pictures are made at /sdapi/v1/txt2img and /sdapi/v1/img2img, and backgrounds cut out at /rembg.",
+    }
+    missing: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(
+            ("/sdapi/v1/extra-single-image", "/sdapi/v1/extra-batch-images"),
+            "Nothing is enlarged here; /rembg cuts backgrounds out.",
+        ),
+        **dict.fromkeys(
+            ("/sdapi/v1/reload-checkpoint", "/sdapi/v1/unload-checkpoint"),
+            "Leave it out: the services see to their memory themselves.",
+        ),
+        **dict.fromkeys(
+            ("/controlnet/txt2img", "/controlnet/img2img"),
+            "Send the units to /sdapi/v1/txt2img or /sdapi/v1/img2img, under alwayson_scripts.",
+        ),
+    }
 
     def __init__(self, desk: Desk) -> None:
         self.options, self._works = Options(desk.state), Works()
@@ -212,7 +230,7 @@ class A1111(Dialect):
     def document(self, error: DarkroomError, request_id: str) -> Any:
         return {
             "error": type(error).__name__,
-            "detail": error.detail,
+            "detail": self.detail(error),
             "body": error.field or "",
-            "errors": error.what_to_do,
+            "errors": self.what_to_do(error),
         }

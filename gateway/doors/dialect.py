@@ -10,20 +10,42 @@ and the outcome into an answer, and decide nothing.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, ClassVar
 
 import orjson
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
-from gateway.desk import ANSWERING, Desk
+from gateway.desk import ANSWERING, Desk, sentence
 from gateway.problems import encode
-from services.errors import DarkroomError, Unauthorized
+from services.errors import (
+    BadInput,
+    BadPicture,
+    DarkroomError,
+    DeadlineExceeded,
+    Malformed,
+    NotFound,
+    TooSlow,
+    Unauthorized,
+    UnsupportedMedia,
+)
+from services.pictures import GIVEN
 
 Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
 BASIC = 'Basic realm="Darkroom", charset="UTF-8"'
+# what to do, where the usual sentence names things that the clients of no dialect know
+_WORDS: dict[type[DarkroomError], str] = {
+    BadInput: "Correct the field that is named.",
+    BadPicture: "Send a whole PNG, JPEG, WebP, GIF, BMP or TIFF picture.",
+    Malformed: "Send a JSON object, as application/json.",
+    UnsupportedMedia: "Send a JSON object, as application/json.",
+    NotFound: "Darkroom's page docs/doors.md lists what is here of this interface.",
+    TooSlow: "Send the body faster.",
+    DeadlineExceeded: "Ask for less: fewer pictures, fewer steps, fewer pixels.",
+}
 
 
 class Dialect(ABC):
@@ -34,6 +56,10 @@ class Dialect(ABC):
     challenges: ClassVar[tuple[str, ...]] = (
         "Bearer",
     )  # ways to send a key, that of the original's clients first
+
+    words: ClassVar[Mapping[type[DarkroomError], str]] = {}  # what to do, as the original's clients can
+    missing: ClassVar[Mapping[str, str]] = {}  # paths of the original that are not here: what is instead
+    given: ClassVar[str] = "base64, a data URI or an address"  # how a picture goes in
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
@@ -60,6 +86,26 @@ class Dialect(ABC):
         """The body of an error's answer, as the original's clients read it."""
         return error.problem() | {"request_id": request_id}
 
+    def what_to_do(self, error: DarkroomError) -> str:
+        """The sentence that helps this dialect's clients: the error's own, or that of its kind here."""
+        usual = type(error).help
+        if error.what_to_do != usual:
+            return error.what_to_do
+        for kind in type(error).__mro__:
+            if getattr(kind, "help", None) != usual:
+                break
+            if (found := self.words.get(kind) or _WORDS.get(kind)) is not None:
+                return found
+        return usual
+
+    def detail(self, error: DarkroomError) -> str:
+        """What is wrong; where a picture is, how one is given here."""
+        return error.detail.replace(GIVEN, self.given)
+
+    def told(self, error: DarkroomError) -> str:
+        """What is wrong and what to do, in one line."""
+        return sentence(error, self.what_to_do(error)).replace(GIVEN, self.given)
+
     def refusal(self, error: DarkroomError, request_id: str) -> Refusal:
         """Status, headers and body of an error's answer."""
         _, headers, _ = encode(error, request_id)
@@ -74,4 +120,24 @@ class Dialect(ABC):
         scope["app"] = self  # so that Starlette raises what it finds wrong, and does not answer by itself
         async with AsyncExitStack() as answering:
             scope[ANSWERING] = answering
-            await self._router(scope, receive, send)
+            try:
+                await self._router(scope, receive, send)
+            except HTTPException as error:
+                if error.status_code != NotFound.status:
+                    raise
+                path = scope["path"]
+                raise NotFound(
+                    f"There is nothing at {path[:200]}.", help=self.missing.get(path.rstrip("/"))
+                ) from error
+
+
+@contextmanager
+def called(theirs: Mapping[str, str]) -> Iterator[None]:
+    """Errors that come out name the client's fields, and not ours."""
+    try:
+        yield
+    except DarkroomError as error:
+        if (name := theirs.get(error.field or "")) is not None:
+            error.detail = error.detail.replace(f"{error.field}: ", f"{name}: ", 1)
+            error.field = name
+        raise

@@ -7,18 +7,18 @@ erases, one of sdxl paints what the prompt says.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.desk import Desk, Guest, Outcome, sentence
+from gateway.desk import Desk, Guest, Outcome
 from gateway.doors import brush
-from gateway.doors.dialect import Dialect
+from gateway.doors.dialect import Dialect, called
 from gateway.doors.splice import Pieces
-from services.errors import BadInput, DarkroomError
+from services.errors import BadInput, DarkroomError, NotFound, UnknownModel
 from services.operations import Cleanup, Inpaint, Operation, RemoveBackground
 from services.samplers import SAMPLERS
 
@@ -30,12 +30,29 @@ _STRATEGIES = {
     "crop": "auto",
 }  # their crop is for large pictures only
 _FLAGS = {"INPAINT_NS": "navier-stokes", "INPAINT_TELEA": "telea"}
+# our parameters by the names that the client knows
+_ERASED = {"limit": "hd_strategy_resize_limit", "margin": "hd_strategy_crop_margin"}
+_PAINTED = {
+    "prompt": "prompt",
+    "negative_prompt": "negative_prompt",
+    "strength": "sd_strength",
+    "steps": "sd_steps",
+    "guidance": "sd_guidance_scale",
+    "sampler": "sd_sampler",
+    "seed": "sd_seed",
+}
 # how a file begins, in base64
 _FORMATS = {"/9j/": "jpeg", "UklGR": "webp"}
 
 
 class IOPaint(Dialect):
     name = "iopaint"
+    prefixes = ("/api/v1/",)
+    given = "base64 or a data URI"
+    words: ClassVar[Mapping[type[DarkroomError], str]] = {
+        UnknownModel: "GET /api/v1/server-config lists the names.",
+        NotFound: "Pictures are made at /api/v1/inpaint, and backgrounds removed at /api/v1/run_plugin_gen_image.",
+    }
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
@@ -56,11 +73,18 @@ class IOPaint(Dialect):
 
     async def inpaint(self, request: Request) -> Response:
         asked = await self._asked(request)
+        if asked.get("use_extender"):
+            raise BadInput(
+                "Painting beyond the picture's edge is not done here.",
+                field="use_extender",
+                help="Leave use_extender out.",
+            )
         name = self._choice(request, "model")
         paints = name in self._names("sdxl")
         operation: type[Operation] = Inpaint if paints else Cleanup
         fields = painted(asked, name) if paints else erased(asked, name)
-        outcome = await self.desk.run(operation, fields, Guest.of(request), passed_on=True)
+        with called(_PAINTED if paints else _ERASED):
+            outcome = await self.desk.run(operation, fields, Guest.of(request), passed_on=True)
         return _bytes(outcome, {"x-seed": str(outcome.picture.seed or asked.get("sd_seed", 42))})
 
     async def cut_out(self, request: Request) -> Response:
@@ -177,7 +201,12 @@ class IOPaint(Dialect):
         }
 
     def document(self, error: DarkroomError, request_id: str) -> Any:
-        return {"error": type(error).__name__, "detail": sentence(error), "body": "", "errors": error.detail}
+        return {
+            "error": type(error).__name__,
+            "detail": self.told(error),
+            "body": error.field or "",
+            "errors": self.detail(error),
+        }
 
 
 def erased(asked: dict[str, Any], model: str) -> dict[str, Any]:
@@ -197,21 +226,13 @@ def erased(asked: dict[str, Any], model: str) -> dict[str, Any]:
 
 def painted(asked: dict[str, Any], model: str) -> dict[str, Any]:
     """What a model of sdxl is asked."""
-    if asked.get("use_extender"):
-        raise BadInput("Painting beyond the picture's edge is not done here.", field="use_extender")
-    named = {
-        "prompt": "prompt",
-        "negative_prompt": "negative_prompt",
-        "sd_strength": "strength",
-        "sd_steps": "steps",
-        "sd_guidance_scale": "guidance",
-        "sd_sampler": "sampler",
-    }
+    asked = asked | {"sd_seed": asked.get("sd_seed", 42)}
+    if asked["sd_seed"] == -1:
+        del asked["sd_seed"]
     fields = {**_pictures(asked), "model": model, "prompt": "", "previews": 0}
-    fields |= {ours: asked[theirs] for theirs, ours in named.items() if asked.get(theirs) is not None}
-    if asked.get("sd_seed", 42) != -1:
-        fields["seed"] = asked.get("sd_seed", 42)
-    return fields
+    return fields | {
+        ours: asked[theirs] for ours, theirs in _PAINTED.items() if asked.get(theirs) is not None
+    }
 
 
 def _pictures(asked: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ bytes behind it. A picture's bytes go to disk as they come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from gateway.arriving import File
 from gateway.blobs import Spool
-from gateway.desk import Guest, Outcome, sentence
+from gateway.desk import Guest, Outcome
 from gateway.doors import splice
 from gateway.doors.catalogue import unavailable
 from gateway.doors.dialect import Dialect
@@ -50,6 +50,11 @@ EXTENSIONS = ["binary_tensor_data"]
 class OpenInference(Dialect):
     name = "oip"
     prefixes = ("/v2/",)
+    given = "a picture's bytes, `asset:ID`, an address or base64"
+    words: ClassVar[Mapping[type[DarkroomError], str]] = {
+        Malformed: "Send a JSON object with `inputs`, and behind it the bytes of binary tensors.",
+        UnsupportedMedia: "Send the body as it is, without Content-Encoding.",
+    }
 
     def routes(self) -> Sequence[BaseRoute]:
         model = "/v2/models/{model}"
@@ -71,7 +76,7 @@ class OpenInference(Dialect):
         return 400 if error.status in (422, 415) else error.status
 
     def document(self, error: DarkroomError, request_id: str) -> Any:
-        return {"error": sentence(error)}
+        return {"error": self.told(error)}
 
     # ── what there is ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.arriving import File
 from gateway.blobs import Blob
-from gateway.desk import Guest, Made, Outcome, made, sentence
-from gateway.doors import offered, openai_ask, sizes, splice
+from gateway.desk import Guest, Made, Outcome, made
+from gateway.doors import offered, openai_ask, openai_errors, sizes, splice
 from gateway.doors.dialect import Dialect
 from gateway.doors.openai_ask import Asked
 from gateway.doors.splice import Coded, Spliced
@@ -30,11 +30,11 @@ from gateway.problems import translate
 from services.errors import (
     BadInput,
     DarkroomError,
-    Forbidden,
-    QuotaExceeded,
-    TooManyRequests,
-    Unauthorized,
+    Malformed,
+    MethodNotAllowed,
+    NotFound,
     UnknownModel,
+    UnsupportedMedia,
 )
 from services.frames import Event
 from services.operations import ImageToImage, Inpaint, RemoveBackground, TextToImage
@@ -55,9 +55,41 @@ class Drawing:
     base: str = ""  # of links to pictures
 
 
+_FORM = "Send a JSON object, or multipart/form-data where pictures go along."
+# what OpenAI has and is not here; each with all below it
+_ELSEWHERE = frozenset(
+    {
+        "assistants",
+        "audio",
+        "batches",
+        "chat",
+        "completions",
+        "conversations",
+        "embeddings",
+        "files",
+        "fine_tuning",
+        "moderations",
+        "realtime",
+        "responses",
+        "threads",
+        "uploads",
+        "vector_stores",
+        "videos",
+    }
+)
+
+
 class OpenAI(Dialect):
     name = "openai"
     prefixes = ("/v1/images/",)
+    given = "a file part of this name"
+    words: ClassVar[Mapping[type[DarkroomError], str]] = {
+        Malformed: _FORM,
+        UnsupportedMedia: _FORM,
+        NotFound: "Pictures are made here, at /v1/images/generations, /v1/images/edits and /v1/images/variations; "
+        "GET /v1/models lists the models.",
+        MethodNotAllowed: "Send a POST.",
+    }
 
     def routes(self) -> Sequence[BaseRoute]:
         return [
@@ -65,6 +97,9 @@ class OpenAI(Dialect):
             Route("/v1/images/edits", self.edit, methods=["POST"]),
             Route("/v1/images/variations", self.vary, methods=["POST"]),
         ]
+
+    def takes(self, path: str) -> bool:
+        return super().takes(path) or (path.startswith("/v1/") and path.split("/", 3)[2] in _ELSEWHERE)
 
     async def generate(self, request: Request) -> Response:
         form = await self.desk.form(request)
@@ -76,7 +111,7 @@ class OpenAI(Dialect):
         form = await self.desk.form(request)
         try:
             asked = openai_ask.read(form.fields)
-            if "markup" in form.files:
+            if "markup" in form.files or form.fields.get("markup"):
                 raise BadInput(
                     "What is drawn on a picture is not understood here; send a mask.", field="markup"
                 )
@@ -242,23 +277,7 @@ class OpenAI(Dialect):
         return 400 if error.status == 422 else error.status
 
     def document(self, error: DarkroomError, request_id: str) -> Any:
-        code: str | None = error.slug.replace("-", "_")
-        match error:
-            case UnknownModel():
-                kind, code = "invalid_request_error", "model_not_found"
-            case Unauthorized():
-                kind, code = "invalid_request_error", "invalid_api_key"
-            case QuotaExceeded():
-                kind = code = "insufficient_quota"
-            case TooManyRequests():
-                kind, code = "requests", "rate_limit_exceeded"
-            case BadInput() | Forbidden():
-                kind = "invalid_request_error"
-            case _ if error.status < 500:
-                kind = "invalid_request_error"
-            case _:
-                kind = "server_error"
-        return {"error": {"message": sentence(error), "type": kind, "param": error.field, "code": code}}
+        return {"error": openai_errors.member(error, self.told(error))}
 
 
 class _Told(StreamingResponse):

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.desk import Guest, sentence
-from gateway.doors.dialect import Dialect
+from gateway.desk import Guest
+from gateway.doors.dialect import Dialect, called
 from gateway.doors.splice import Pieces
-from services.errors import BadInput, DarkroomError
+from services.errors import BadInput, DarkroomError, Malformed, NotFound, UnknownModel, UnsupportedMedia
 from services.operations import RemoveBackground
 
 YES, NO = (
@@ -26,8 +26,17 @@ YES, NO = (
 _COLOUR = re.compile(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(?:,\s*(\d+)\s*)?\Z")
 
 
+_FORM = "Send multipart/form-data with the picture as its part `file`."
+
+
 class Rembg(Dialect):
     name = "rembg"
+    given = "a file, or the address of one as `url`"
+    words: ClassVar[Mapping[type[DarkroomError], str]] = {
+        Malformed: _FORM,
+        UnknownModel: "Leave `model` out, and the best that is loaded works; GET /v1/models lists the names.",
+        NotFound: "Backgrounds are removed at /api/remove.",
+    }
 
     def routes(self) -> Sequence[BaseRoute]:
         return [
@@ -39,22 +48,27 @@ class Rembg(Dialect):
         if "url" not in request.query_params:
             raise BadInput("The address of a picture is needed.", field="url")
         fields = asked(request.query_params) | {"image": request.query_params["url"]}
-        return await self._answer(request, fields)
+        with called({"image": "url"}):
+            return await self._answer(request, fields)
 
     async def by_file(self, request: Request) -> Response:
-        form = await self.desk.form(request)
+        try:
+            form = await self.desk.form(request)
+        except UnsupportedMedia as error:  # no body at all, for one
+            raise BadInput("A file part named `file` is needed.", field="file", help=_FORM) from error
         file = form.files.pop("file", None)
         for other in form.files.values():
             other.discard()
         if file is None:
-            raise BadInput("A file part named `file` is needed.", field="file")
+            raise BadInput("A file part named `file` is needed.", field="file", help=_FORM)
         try:
             # rembg reads the colour from the query in either case
             fields = asked({**form.fields, **request.query_params}) | {"image": "part:image"}
         except BadInput:
             file.discard()
             raise
-        return await self._answer(request, fields, {"image": file})
+        with called({"image": "file"}):
+            return await self._answer(request, fields, {"image": file})
 
     async def _answer(
         self, request: Request, fields: dict[str, Any], files: Mapping[str, Any] | None = None
@@ -66,8 +80,8 @@ class Rembg(Dialect):
     def document(self, error: DarkroomError, request_id: str) -> Any:
         """FastAPI's own form, which rembg's server answers with."""
         if error.field is None:
-            return {"detail": sentence(error)}
-        return {"detail": [{"loc": ["body", error.field], "msg": sentence(error), "type": error.slug}]}
+            return {"detail": self.told(error)}
+        return {"detail": [{"loc": ["body", error.field], "msg": self.told(error), "type": error.slug}]}
 
 
 def asked(given: Mapping[str, Any]) -> dict[str, Any]:

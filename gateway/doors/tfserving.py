@@ -10,8 +10,8 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import orjson
 from starlette.requests import Request
@@ -20,7 +20,6 @@ from starlette.routing import BaseRoute, Route
 
 from gateway import logs
 from gateway.blobs import MemoryBlob
-from gateway.desk import sentence
 from gateway.doors.deps import arriving
 from gateway.doors.dialect import Dialect
 from gateway.doors.watch import Watch
@@ -30,6 +29,7 @@ from services.errors import (
     BadPicture,
     DarkroomError,
     DeadlineExceeded,
+    Malformed,
     NotConfigured,
     NotFound,
     TooLarge,
@@ -48,6 +48,9 @@ _PATH = re.compile(
 class TensorFlowServing(Dialect):
     name = "tfserving"
     prefixes = (f"{PREFIX}/",)
+    words: ClassVar[Mapping[type[DarkroomError], str]] = {
+        Malformed: 'Send a JSON object with `instances` or `inputs`, pictures as {"b64": ...}.',
+    }
 
     def routes(self) -> Sequence[BaseRoute]:
         return [Route(f"{PREFIX}/{{path:path}}", self.passed, methods=["GET", "POST"])]
@@ -56,7 +59,7 @@ class TensorFlowServing(Dialect):
         return 400 if error.status in (422, 415) else error.status
 
     def document(self, error: DarkroomError, request_id: str) -> Any:
-        return {"error": sentence(error)}
+        return {"error": self.told(error)}
 
     async def passed(self, request: Request) -> Response:
         path = request.url.path.partition(PREFIX)[2]

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from gateway.callers import Caller
-from gateway.desk import Desk, sentence
+from gateway.desk import Desk
 from gateway.doors.dialect import Dialect, Refusal
 from gateway.doors.mcp import message
 from gateway.doors.mcp.message import Message, NotAMessage
@@ -139,7 +139,7 @@ class ModelContext(Dialect):
         return {
             "jsonrpc": "2.0",
             "id": None,
-            "error": {"code": code, "message": sentence(error), "data": data},
+            "error": {"code": code, "message": self.told(error), "data": data},
         }
 
     def refusal(self, error: DarkroomError, request_id: str) -> Refusal:

@@ -11,10 +11,11 @@ from pydantic import BaseModel, Field
 
 from gateway.assets import Asset
 from gateway.callers import Caller
-from gateway.desk import Made, Outcome
+from gateway.desk import Made, Outcome, sentence
 from gateway.doors.mcp.views import SIDE, View, Viewer
 from gateway.state import GatewayState
 from services.errors import BadInput, BadPicture, DarkroomError, DeadlineExceeded, NotFound, UnknownModel
+from services.pictures import GIVEN
 
 __all__ = ["ASSETS", "MODELS", "SIDE", "Answer", "Results", "fault", "told"]
 
@@ -143,6 +144,9 @@ _HELP: dict[type[DarkroomError], str] = {
 }
 
 
+_GIVEN = "the `uri` of an earlier result, an https address, a data URI or base64"
+
+
 def told(error: DarkroomError) -> str:
     """What is wrong and what to do, for a model that reads it."""
     help_ = error.what_to_do
@@ -150,8 +154,7 @@ def told(error: DarkroomError) -> str:
         help_ = _HELP.get(type(error), help_)
         if error.retry_after is not None:
             help_ = f"Try again in {max(1, math.ceil(error.retry_after))} seconds."
-    detail = error.detail if error.detail.endswith((".", "?", "!")) else f"{error.detail}."
-    return f"{detail} {help_}"
+    return sentence(error, help_).replace(GIVEN, _GIVEN)
 
 
 def fault(error: DarkroomError) -> CallToolResult:

@@ -34,6 +34,9 @@ _SEEN = (
 _ID = r"ast_[0-9a-f]{26}"
 _REFERENCE = re.compile(rf"(?:{ASSETS}|asset:)?({_ID})\Z")
 _LINK = re.compile(rf"/v1/assets/({_ID})(?:\?.*)?\Z", re.DOTALL)
+_NO_REFERENCE = re.compile(
+    rf"{ASSETS}([^/\s]{{1,64}})\Z"
+)  # said as one; who looks it up says that there is none
 _DEEPEST = 8  # lists and objects in each other, below which no parameter has a picture
 _HIDDEN = frozenset({"previews"})  # an answer has no place for them
 _MOST_NAMES = 40
@@ -87,7 +90,7 @@ def _referred(value: Any, base: str, depth: int = 0) -> Any:
         if len(value) > 2000:
             return value
         link = value.removeprefix(base) if base and value.startswith(base) else ""
-        match = _REFERENCE.match(value) or _LINK.match(link)
+        match = _REFERENCE.match(value) or _LINK.match(link) or _NO_REFERENCE.match(value)
         return f"asset:{match[1]}" if match else value
     if depth < _DEEPEST and isinstance(value, dict):
         return {name: _referred(inner, base, depth + 1) for name, inner in value.items()}

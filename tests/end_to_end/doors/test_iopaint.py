@@ -97,8 +97,26 @@ def test_a_model_that_paints_follows_the_prompt_and_its_seed(door: httpx.Client)
     one, other = inpaint(door, **asked), inpaint(door, **asked)
     assert one.headers["x-seed"] == "7"
     assert opened(one).tobytes() == opened(other).tobytes()
-    refused = inpaint(door, **asked, use_extender=True)
-    assert (refused.status_code, refused.json()["error"]) == (422, "BadInput")
+
+
+@pytest.mark.parametrize("model", ["auto", "cv2", "micro"])
+def test_painting_beyond_the_edge_is_refused_whatever_the_model(door: httpx.Client, model: str) -> None:
+    assert door.post("/api/v1/model", json={"name": model}).status_code == 200
+    refused = inpaint(door, use_extender=True)
+    assert (refused.status_code, refused.json()["body"]) == (422, "use_extender"), refused.text
+    opened(inpaint(door, use_extender=False, sd_steps=2))
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "value"),
+    [("auto", "image", "nonsense"), ("micro", "sd_steps", 0), ("micro", "sd_sampler", "x")],
+)
+def test_a_mistake_is_told_of_the_field_as_it_came(
+    door: httpx.Client, model: str, field: str, value: Any
+) -> None:
+    assert door.post("/api/v1/model", json={"name": model}).status_code == 200
+    refused = inpaint(door, **{field: value})
+    assert (refused.status_code, refused.json()["body"]) == (422, field), refused.text
 
 
 def test_the_plugin_cuts_out_and_shows_its_mask_as_a_stroke(door: httpx.Client) -> None:

@@ -269,6 +269,7 @@ async def test_who_hangs_up_ends_the_work(house: Any, accept: str) -> None:
         ({"image": 7}, "image"),
         ({"image": circle()[:40]}, "whole PNG"),
         ({"image": "darkroom://assets/ast_" + "0" * 26}, "no asset"),
+        ({"image": "darkroom://assets/nobody"}, "no asset 'nobody'"),
         ({"image": "http://127.0.0.1:1/a.png"}, "The port"),
         ({"image": "http://169.254.169.254/latest"}, "169.254.169.254"),
         ({"image": "part:x"}, "'x'"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,50 @@ def test_what_is_no_picture_or_no_mask_is_refused(client: openai.OpenAI) -> None
     with pytest.raises(openai.BadRequestError) as opaque:
         client.images.edit(image=file_of(scene()), mask=file_of(scene()), prompt="x")
     assert opaque.value.param == "mask"
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_what_is_drawn_on_a_picture_is_refused_as_a_file_and_as_text(stack: Any, as_text: bool) -> None:
+    picture = ("a.png", file_of(scene()), "image/png")
+    files = {"image": picture} if as_text else {"image": picture, "markup": picture}
+    fields = {"prompt": "a green circle"} | ({"markup": "a circle here"} if as_text else {})
+    refused = httpx.post(f"{stack.url}/v1/images/edits", files=files, data=fields, timeout=60)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "markup"), refused.text
+
+
+def test_what_a_client_of_models_is_refused_is_a_sentence_to_it_and_a_problem_to_ours(
+    client: openai.OpenAI, stack: Any
+) -> None:
+    with pytest.raises(openai.NotFoundError, match="There is no model 'nobody'") as missing:
+        client.models.retrieve("nobody")
+    assert (missing.value.code, missing.value.type) == ("model_not_found", "invalid_request_error")
+    with pytest.raises(openai.APIStatusError) as kept:
+        client.models.delete("micro")
+    assert (kept.value.status_code, kept.value.code) == (405, "method_not_allowed")
+    with (
+        openai.OpenAI(base_url=f"{stack.url}/v1", api_key="drk_of-nobody", max_retries=0) as wrong,
+        pytest.raises(openai.APIStatusError),
+    ):
+        wrong.models.retrieve("nobody")
+    problem = httpx.get(f"{stack.url}/v1/models/nobody")
+    assert problem.headers["content-type"] == "application/problem+json"
+    assert problem.json()["type"] == "urn:darkroom:problem:not-found"
+    assert "error" not in httpx.get(f"{stack.url}/v1/operations/nobody").json()
+
+
+def test_what_openai_has_beside_pictures_is_refused_with_what_is_here(client: openai.OpenAI) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: client.chat.completions.create(model="x", messages=[{"role": "user", "content": "x"}]),
+        lambda: client.completions.create(model="x", prompt="x"),
+        lambda: client.embeddings.create(model="x", input="x"),
+        lambda: client.responses.create(model="x", input="x"),
+        lambda: client.audio.speech.create(model="x", voice="alloy", input="x"),
+        lambda: client.files.list(),
+    ]
+    for call in calls:
+        with pytest.raises(openai.NotFoundError, match="/v1/images/generations") as refused:
+            call()
+        assert refused.value.code == "not_found"
 
 
 def test_an_unknown_path_of_the_family_is_told_in_its_form(stack: Any) -> None:

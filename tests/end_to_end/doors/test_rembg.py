@@ -72,9 +72,23 @@ def test_a_wrong_parameter_is_told_in_fastapis_form(
 
 
 def test_no_file_and_no_picture_are_refused(door: httpx.Client) -> None:
-    assert door.post("/api/remove", data={"om": "true"}).status_code in (415, 422)
-    nothing = door.post("/api/remove", files={"file": ("a.txt", b"no picture", "text/plain")})
-    assert (nothing.status_code, nothing.json()["detail"][0]["loc"]) == (422, ["body", "image"])
+    asked: list[dict[str, Any]] = [
+        {},
+        {"data": {"om": "true"}},
+        {"files": {"file2": b"x"}},
+        {"files": {"file": ("a.txt", b"no picture", "text/plain")}},
+    ]
+    for one in asked:
+        refused = door.post("/api/remove", **one)
+        assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "file"]), one
+
+
+@pytest.mark.parametrize("url", ["notaurl", "http://10.0.0.1/a.jpg", "https://of-nobody.invalid/a.jpg"])
+def test_an_address_that_cannot_be_used_is_told_of_the_url(door: httpx.Client, url: str) -> None:
+    refused = door.get("/api/remove", params={"url": url})
+    assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "url"]), refused.text
+    said = refused.json()["detail"][0]["msg"]
+    assert "image" not in said and "asset:" not in said and "GET /v1/" not in said
 
 
 def test_an_address_of_this_machine_is_not_fetched(door: httpx.Client) -> None:

@@ -81,3 +81,41 @@ def test_a_mistake_is_refused_in_its_own_form_and_the_field_is_named(
 )
 def test_other_mistakes_too(door: httpx.Client, path: str, asked: Any, status: int) -> None:
     assert refused(door, path, asked).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("path", "instead"),
+    [
+        ("/sdapi/v1/extra-single-image", "/rembg"),
+        ("/sdapi/v1/unload-checkpoint", "services"),
+        ("/controlnet/txt2img", "alwayson_scripts"),
+        ("/sdapi/v1/of-nobody", "/sdapi/v1/txt2img"),
+    ],
+)
+def test_a_path_that_is_not_here_says_what_is(door: httpx.Client, path: str, instead: str) -> None:
+    told = refused(door, path, {}).json()
+    assert path in told["detail"]
+    assert instead in told["errors"]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/sdapi/v1/txt2img", {"steps": 0}),
+        ("/sdapi/v1/txt2img", [1]),
+        ("/sdapi/v1/img2img", {"init_images": ["no picture"]}),
+        ("/rembg", {"input_image": 7}),
+        ("/api/v1/inpaint", {"image": "no", "mask": "no"}),
+        ("/api/v1/gen-info", {}),
+        ("/api/remove", {}),
+        ("/v1/images/generations", {"prompt": 7}),
+        ("/v1/images/generations", [1]),
+    ],
+)
+def test_no_words_of_the_native_door_come_out_of_a_foreign_one(
+    door: httpx.Client, path: str, asked: Any
+) -> None:
+    answer = door.post(path, json=asked)
+    assert 400 <= answer.status_code < 500
+    for word in ("asset:ID", "/docs", "/v1/operations", "jobs and assets", ".."):
+        assert word not in answer.text.replace("docs/doors", ""), answer.text

@@ -198,6 +198,7 @@ def _(house: House) -> None:
 
 @erasing.refused("use_extender")
 def _(house: House) -> httpx.Response:
+    assert in_its_form(inpaint(house, {"use_extender": True})).status_code == 422
     with chosen(house, "micro"):
         return in_its_form(inpaint(house, PAINT | {"use_extender": True}))
 

@@ -105,6 +105,13 @@ def _(house: House) -> httpx.Response:
     return in_its_form(house.http.post("/v1/images/upscales", json={}))
 
 
+@endpoints.refused("POST /v1/chat/completions", "POST /v1/responses", "POST /v1/embeddings", "GET /v1/files")
+def _(house: House) -> httpx.Response:
+    for path in ("/v1/chat/completions", "/v1/responses", "/v1/embeddings"):
+        assert in_its_form(house.http.post(path, json={})).status_code == 404
+    return in_its_form(house.http.get("/v1/files"))
+
+
 # ── a picture ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 picture = Table("of a picture at OpenAI")
