@@ -92,12 +92,12 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.embedded: pyproject.toml | $(BIN)/python
-	@echo "Installing Darkroom into $(VENV); this takes a minute or two, once."
+	@echo "Installing Darkroom into $(VENV); this takes some minutes, once."
 	@$(PIP) -e '.[embedded]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	@echo "Installing Darkroom and what its tests need into $(VENV); this takes a minute or two, once."
+	@echo "Installing Darkroom and what its tests need into $(VENV); this takes some minutes, once."
 	@$(PIP) -e '.[embedded,dev]'
 	@touch $@ $(VENV)/.embedded
 
@@ -106,6 +106,6 @@ $(VENV)/.bench: pyproject.toml | $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.tensorflow: pyproject.toml | $(VENV)/.dev
-	@echo "Installing TensorFlow, which trains and exports Pix2Pix, into $(VENV); this takes a minute or two, once."
+	@echo "Installing TensorFlow, which trains and exports Pix2Pix, into $(VENV); this takes some minutes, once."
 	@$(PIP) -e '.[embedded,dev-tensorflow]'
 	@touch $@

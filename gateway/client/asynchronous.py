@@ -219,9 +219,11 @@ class AsyncJob:
         """The pictures of a job that has ended."""
         return await self._driver.drive(steps.result_of(self.document))
 
-    def events(self, last_event_id: str | None = None) -> AsyncIterator[ServerEvent]:
+    def events(
+        self, last_event_id: str | None = None, timeout: float | None = None
+    ) -> AsyncIterator[ServerEvent]:
         """Its events to the end; where a connection breaks, the next one goes on after the last event."""
-        return self._driver.follow(self.id, last_event_id)
+        return self._driver.follow(self.id, last_event_id, timeout)
 
     async def cancel(self) -> AsyncJob:
         self.document = await self._driver.drive(steps.cancel_job(self.id))

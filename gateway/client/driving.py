@@ -76,18 +76,22 @@ class Driver:
             finally:
                 reply.stream.close()
 
-    def follow(self, job_id: str, last_event_id: str | None = None) -> Iterator[ServerEvent]:
-        """A job's events to the end, over as many connections as it takes."""
+    def follow(
+        self, job_id: str, last_event_id: str | None = None, timeout: float | None = None
+    ) -> Iterator[ServerEvent]:
+        """A job's events to the end, or for `timeout` seconds, over as many connections as it takes."""
         following = steps.Following(job_id, last_event_id)
-        endless = self.limits.begin(None)
+        clock = self.limits.begin(timeout)
         while not following.ended:
             try:
-                for data in self.pieces(self.drive(following.connect()), endless):
+                for data in self.pieces(self.drive(following.connect(), clock.attempt()), clock):
                     yield from following.feed(data)
             except THROWN:
                 pass
             if not following.ended:
-                time.sleep(following.broken())
+                if timeout is not None and clock.over:
+                    raise steps.not_ended(job_id, "has not ended", timeout)
+                time.sleep(clock.pause(following.broken()))
 
 
 class AsyncDriver:
@@ -145,18 +149,22 @@ class AsyncDriver:
             finally:
                 await reply.stream.aclose()
 
-    async def follow(self, job_id: str, last_event_id: str | None = None) -> AsyncIterator[ServerEvent]:
-        """A job's events to the end, over as many connections as it takes."""
+    async def follow(
+        self, job_id: str, last_event_id: str | None = None, timeout: float | None = None
+    ) -> AsyncIterator[ServerEvent]:
+        """A job's events to the end, or for `timeout` seconds, over as many connections as it takes."""
         following = steps.Following(job_id, last_event_id)
-        endless = self.limits.begin(None)
+        clock = self.limits.begin(timeout)
         while not following.ended:
             try:
-                reply = await self.drive(following.connect())
-                async with aclosing(self.pieces(reply, endless)) as pieces:
+                reply = await self.drive(following.connect(), clock.attempt())
+                async with aclosing(self.pieces(reply, clock)) as pieces:
                     async for data in pieces:
                         for event in following.feed(data):
                             yield event
             except THROWN:
                 pass
             if not following.ended:
-                await asyncio.sleep(following.broken())
+                if timeout is not None and clock.over:
+                    raise steps.not_ended(job_id, "has not ended", timeout)
+                await asyncio.sleep(clock.pause(following.broken()))

@@ -48,6 +48,21 @@ class Clock:
             )
         return left
 
+    @property
+    def over(self) -> bool:
+        return self.until is not None and time.monotonic() >= self.until
+
+    def pause(self, seconds: float) -> float:
+        """As many of them as there are until the end."""
+        return seconds if self.until is None else max(0.0, min(seconds, self.until - time.monotonic()))
+
+    def attempt(self) -> Clock:
+        """The clock of one call within this time."""
+        own = self.limits.begin(self.limits.timeout)
+        if self.until is None or (own.until is not None and own.until < self.until):
+            return own
+        return self
+
     def allows(self, pause: Pause) -> bool:
         """Whether there is time for a pause, and another attempt."""
         if pause.attempt > self.limits.retries:

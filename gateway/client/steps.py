@@ -146,12 +146,16 @@ def wait_for(job_id: str, timeout: float | None) -> Steps[Result]:
         if finished(document):
             return (yield from result_of(document))
         if until is not None and time.monotonic() + pause > until:
-            raise DeadlineExceeded(
-                f"The job {job_id} is still {document['state']} after {timeout:g} s.",
-                help="It goes on: wait again, or cancel it.",
-            )
+            raise not_ended(job_id, f"is still {document['state']}", timeout)
         yield Pause(pause)
         pause = min(1.0, pause * 1.5)
+
+
+def not_ended(job_id: str, stands: str, timeout: float | None) -> DeadlineExceeded:
+    """What whoever waits for a job is told when the time that they gave it is over."""
+    return DeadlineExceeded(
+        f"The job {job_id} {stands} after {timeout:g} s.", help="It goes on: wait again, or cancel it."
+    )
 
 
 def page(path: str, of: str, query: dict[str, Any], before: str | None, most: int | None) -> Steps[Page]:

@@ -205,9 +205,9 @@ class Job:
         """The pictures of a job that has ended."""
         return self._driver.drive(steps.result_of(self.document))
 
-    def events(self, last_event_id: str | None = None) -> Iterator[ServerEvent]:
+    def events(self, last_event_id: str | None = None, timeout: float | None = None) -> Iterator[ServerEvent]:
         """Its events to the end; where a connection breaks, the next one goes on after the last event."""
-        return self._driver.follow(self.id, last_event_id)
+        return self._driver.follow(self.id, last_event_id, timeout)
 
     def cancel(self) -> Job:
         self.document = self._driver.drive(steps.cancel_job(self.id))

@@ -127,6 +127,9 @@ class Server:
         if request.path_params["id"] == "failing":
             error = BadInput("Too odd.", field="mask").problem()
             return JSONResponse(self.document(id="failing", state="failed", error=error, pictures=[]))
+        if request.path_params["id"] in ENDLESS:
+            job_id = request.path_params["id"]
+            return JSONResponse(self.document(id=job_id, state="running", pictures=[]))
         return JSONResponse(
             self.document(state="running", pictures=[]) if self.looks < 3 else self.document()
         )
@@ -136,6 +139,9 @@ class Server:
         after = request.headers.get("last-event-id")
         self.events_from.append(after)
         told = [sse("progress", {"step": step, "total": 3}, f"1.{step}") for step in (1, 2, 3)]
+        if request.path_params["id"] in ENDLESS:
+            pieces = _endless(request.path_params["id"], [told[0]] if after is None else [])
+            return StreamingResponse(pieces, media_type="text/event-stream")
         told.append(sse("done", self.document(), "1.4"))
         if after is None:
             return StreamingResponse(_broken([told[0], told[1][:20]]), media_type="text/event-stream")
@@ -193,6 +199,18 @@ async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
         await asyncio.sleep(0)
+
+
+ENDLESS = ("silent", "breaking", "babbling")  # jobs that never end
+
+
+async def _endless(kind: str, pieces: list[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces or [b": alive\n\n"]:
+        yield piece
+    for _ in range(100 if kind != "breaking" else 0):
+        await asyncio.sleep(0.1)
+        if kind == "babbling":
+            yield b": alive\n\n"
 
 
 async def _dripping(content: bytes) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,27 @@ def test_events_go_on_without_a_gap_where_the_connection_broke(darkroom: Any, se
     assert [event.id for event in events] == ["1.1", "1.2", "1.3", "1.4"]
     assert events[-1].kind == "done"
     assert server.events_from == [None, "1.1"]
+
+
+@pytest.mark.parametrize("job", ["silent", "breaking", "babbling"])
+@pytest.mark.anyio
+async def test_whoever_follows_a_job_for_a_time_is_told_when_it_is_over(server: Any, job: str) -> None:
+    with Darkroom(server.url) as darkroom:
+        found, began, heard = darkroom.job(job), time.monotonic(), []
+        with pytest.raises(DeadlineExceeded, match=f"{job} has not ended after 0.5 s") as caught:
+            heard.extend(event.id for event in found.events(timeout=0.5))
+        assert "wait again" in caught.value.what_to_do
+        assert (heard, 0.5 <= time.monotonic() - began < 1.5) == (["1.1"], True)
+    async with AsyncDarkroom(server.url) as other:
+        began, heard = time.monotonic(), []
+        with pytest.raises(DeadlineExceeded, match=f"{job} has not ended after 0.5 s"):
+            async for event in (await other.job(job)).events(timeout=0.5):
+                heard.append(event.id)
+        assert (heard, 0.5 <= time.monotonic() - began < 1.5) == (["1.1"], True)
+
+
+def test_a_job_that_ends_in_time_is_followed_to_its_end(darkroom: Any) -> None:
+    assert [event.id for event in darkroom.job("job1").events(timeout=20)][-1] == "1.4"
 
 
 def test_assets_go_in_and_out(darkroom: Any, server: Any, photo: Path) -> None:
