@@ -59,7 +59,7 @@ def run(channel: grpc.Channel, metadata: tuple[Any, ...] = (), **params: Any) ->
 
 def serving(channel: grpc.Channel) -> bool:
     answer = health_pb2_grpc.HealthStub(channel).Check(
-        health_pb2.HealthCheckRequest(service=SERVICE), timeout=5, wait_for_ready=True
+        health_pb2.HealthCheckRequest(service=SERVICE), timeout=30, wait_for_ready=True
     )
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
