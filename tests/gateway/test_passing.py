@@ -66,8 +66,8 @@ class House:
     def hang_up_sending(self, path: str, content_type: str) -> None:
         """A client that has gone when half of its body is sent."""
         with socket.create_connection(("127.0.0.1", self.port), 10) as client:
-            head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {content_type}\r\ncontent-length: 1000\r\n"
-            client.sendall(f"{head}\r\n".encode() + b'{"prompt": "' + b"x" * 400)
+            about = f"host: 127.0.0.1\r\ncontent-type: {content_type}\r\ncontent-length: 1000"
+            client.sendall(f"POST {path} HTTP/1.1\r\n{about}\r\n\r\n".encode() + b'{"prompt": "' + b"x" * 400)
             time.sleep(0.05)
 
     def ask(self, door: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
