@@ -316,3 +316,6 @@ def _(house: House) -> None:
     assert refusal.status_code == 400
     assert refusal.json()["error"]["param"] == "quality"
     assert refusal.json()["error"]["type"] == "invalid_request_error"
+    for path in ("models", "models/micro", "chat/completions"):
+        wrong = httpx.get(f"{house.strict.url}/v1/{path}", headers={"authorization": "Bearer wrong"})
+        assert (wrong.status_code, in_its_form(wrong).json()["error"]["code"]) == (401, "invalid_api_key")
