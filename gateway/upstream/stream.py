@@ -125,7 +125,9 @@ class Stream:
                     self._frames = self._decoder.feed(piece)
                     self._first = next(self._frames, None)  # type: ignore[assignment]  # a stream begins with an Event
         except TimeoutError:
-            if self._loop.time() >= deadline:
+            if (
+                timeout.when() or began
+            ) >= deadline:  # the clock may stand a little before it: timers are rounded
                 raise DeadlineExceeded(
                     "The service did not accept the call before its deadline.", _overall=True
                 ) from None
@@ -144,14 +146,15 @@ class Stream:
     async def _piece(self) -> bytes:
         assert self._answer is not None
         now, deadline = self._loop.time(), self._call.deadline
+        by = min(deadline, now + self._pool.idle_timeout)
         try:
             piece = self._answer.at_hand()
             if not piece:
-                async with asyncio.timeout_at(min(deadline, now + self._pool.idle_timeout)):
+                async with asyncio.timeout_at(by):
                     piece = await self._answer.piece()
         except TimeoutError:
-            if self._loop.time() >= deadline:
-                raise DeadlineExceeded("The work took longer than its deadline.") from None
+            if by >= deadline:
+                raise DeadlineExceeded("The call's deadline passed in the middle of the work.") from None
             self._endpoint.breaker.failed()
             raise DeadlineExceeded("The service fell silent in the middle of the work.") from None
         except BadUpstream:

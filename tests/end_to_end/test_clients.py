@@ -198,7 +198,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(stack: Any, folder: Path, language: str, code: str) -> Done:
+def run(stack: Any, folder: Path, language: str, code: str, key: str = "") -> Done:
     """As a person would run it: Python by this environment's interpreter, sh by bash that stops at an error."""
     paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
     env = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")} | {
@@ -208,6 +208,8 @@ def run(stack: Any, folder: Path, language: str, code: str) -> Done:
         "DARKROOM_GRPC": stack.grpc,
         "DARKROOM_INFERENCE": stack.inference,
     }
+    if key:
+        env["DARKROOM_KEY"] = key
     command = (
         [sys.executable, "-c", code] if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
     )
@@ -229,6 +231,26 @@ def test_an_example_does_what_it_says(stack: Any, checkout: Path, name: str) -> 
     if name in NEEDS:
         run(stack, checkout, *EXAMPLES[NEEDS[name]])
     CHECKS[name](run(stack, checkout, *EXAMPLES[name]))
+
+
+KEY = "an-admin-key-of-more-than-24-letters"
+
+
+@pytest.fixture(scope="module")
+def locked(begin_stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A Darkroom with a key."""
+    stack = begin_stack(tmp_path_factory.mktemp("locked-clients"), admin_key=KEY)
+    stack.wait(lambda: "Darkroom is ready" in stack.said)
+    yield stack
+    stack.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHECKS)
+def test_an_example_takes_the_key_from_the_environment(locked: Any, checkout: Path, name: str) -> None:
+    if name in NEEDS:
+        run(locked, checkout, *EXAMPLES[NEEDS[name]])
+    CHECKS[name](run(locked, checkout, *EXAMPLES[name], key=KEY))
 
 
 # ── the examples of other pages, which say where a Darkroom usually is ────────────────────────────────────────────

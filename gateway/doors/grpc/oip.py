@@ -35,7 +35,7 @@ from gateway.doors.oip_tensors import (
 )
 from gateway.forms import Limit
 from gateway.room import RoomInTurn
-from services.errors import BadInput, Malformed, TooLarge, TooSlow
+from services.errors import BadInput, Malformed, NotFound, TooLarge, TooSlow
 
 DOOR = "oip"
 LARGE_AT_ONCE = 4  # requests that are being taken apart
@@ -84,8 +84,12 @@ class OpenInferenceRpc:
 
     async def model_ready(self, _rpc: Rpc, requests: Requests, send: Send) -> None:
         asked = await _first(requests)
-        operation = operation_of(asked.name, asked.version)
-        ready = unavailable(self._state, operation.service) is None
+        try:
+            operation = operation_of(asked.name, asked.version)
+        except NotFound:  # as Triton answers over gRPC, so that a client may ask before it is there
+            ready = False
+        else:
+            ready = unavailable(self._state, operation.service) is None
         await send(message("ModelReadyResponse")(ready=ready))
 
     async def metadata(self, _rpc: Rpc, requests: Requests, send: Send) -> None:

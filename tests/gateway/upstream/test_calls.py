@@ -84,6 +84,16 @@ async def test_a_service_that_falls_silent_midway_exceeds_the_idle_timeout(stub,
         await run(pool)
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_a_call_that_its_own_deadline_ended_says_so_and_blames_no_service(stub, upstream, run):
+    """On the loop of production, whose timers are rounded to milliseconds and may be early."""
+    pool = (await upstream({"caption": [await stub(hang="middle")]})).pool("caption")
+    for at in range(40):
+        with pytest.raises(DeadlineExceeded, match="deadline"):
+            await run(pool, seconds=0.02 + at * 0.00013)
+    assert {endpoint.breaker.state for endpoint in pool.endpoints} == {"closed"}
+
+
 async def test_the_deadline_ends_a_call_that_works_too_long(stub, upstream, run, until):
     service = await stub(delay=30)
     pool = (await upstream({"caption": [service]})).pool("caption")

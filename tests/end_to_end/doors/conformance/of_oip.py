@@ -224,6 +224,12 @@ def _(house: House) -> None:
     assert [one.name for one in told.outputs] == ["image"]
 
 
+@rpc.works("ModelReady: nobody")
+def _(house: House) -> None:
+    assert not called(house, "ModelReady", service_pb2.ModelReadyRequest(name="nobody")).ready
+    assert not called(house, "ModelReady", service_pb2.ModelReadyRequest(name="cleanup", version="2")).ready
+
+
 @rpc.works("ModelInfer")
 def _(house: House) -> None:
     answer = called(house, "ModelInfer", picture())
@@ -270,5 +276,5 @@ def _(house: House) -> None:
     wrong = asked()
     wrong["inputs"][1] = tensor("kind", "depth")
     assert in_its_form(post(house, wrong)).status_code == 400
-    unknown = refusal(house, "ModelReady", service_pb2.ModelReadyRequest(name="nobody"))
+    unknown = refusal(house, "ModelMetadata", service_pb2.ModelMetadataRequest(name="nobody"))
     assert unknown.code() is grpc.StatusCode.NOT_FOUND
