@@ -117,6 +117,7 @@ class ServiceApp:
         self.reason: str | None = "It is loading its models."
         self.draining = False  # told to stop: `describe` and /readyz say so
         self.refusing = False  # and whoever looks at them has had time to see it
+        self.ended: Draining | None = None  # what calls are told that did not end in time
         self.calls: set[Call] = set()
         self.executor = ThreadPoolExecutor(self.capacity, thread_name_prefix=f"{self.name}-work")
         self.origin = Origin(
@@ -193,8 +194,9 @@ class ServiceApp:
 
     def stop_work(self) -> None:
         """Ends what is still in flight, with an error that lets the gateway hand it to another."""
+        self.ended = Draining("The service is shutting down and could not finish this.")
         for call in list(self.calls):
-            call.stop(Draining("The service is shutting down and could not finish this."))
+            call.stop(self.ended)
 
     # ── admission ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -243,6 +245,8 @@ class ServiceApp:
         self, ask: Operation, parts: dict[str, Part], deadline: float, request_id: str = ""
     ) -> Call:
         """Begins the work of an admitted call, on the slot that `admit` took."""
+        if self.ended is not None:  # while its pictures still came
+            raise self.ended
         ask = ask.model_copy(update={"model": self.service.choose(ask)})
         return Call(self, ask, parts, deadline, request_id or uuid.uuid4().hex)
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway import problems
 from gateway.assets import Assets
 from gateway.callers import Caller
-from gateway.doors import admin
+from gateway.doors import admin, openai_errors
 from gateway.jobs.queue import JobQueue
 from gateway.keys import Keys
 from gateway.limits import Limits
@@ -74,7 +74,7 @@ async def state(database: Database, tmp_path: Path) -> AsyncIterator[Any]:
 def app() -> FastAPI:
     made = FastAPI()
     made.include_router(admin.router)
-    problems.install(made)
+    problems.install(made, openai_errors.beside)
     return made
 
 

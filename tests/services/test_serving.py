@@ -381,6 +381,37 @@ def test_work_that_outlives_the_drain_ends_with_draining(
         assert answers[0].error["type"] == "urn:darkroom:problem:draining"
 
 
+def test_a_call_whose_body_still_comes_when_work_is_stopped_is_refused(
+    toy: type[Service], serve_toy: Callable[..., Any]
+) -> None:
+    with serve_toy(toy) as (caller, app):
+        caller.wait(lambda said: said["ready"])
+        request = httpx.Request(**caller.request("work", {"steps": 1000}, {}, {}))
+        body, rest = request.read(), threading.Event()
+
+        def slowly() -> Iterator[bytes]:
+            yield body[:40]
+            rest.wait(10)
+            yield body[40:]
+
+        answers: list[httpx.Response] = []
+        headers = {"content-type": request.headers["content-type"]}
+        thread = threading.Thread(
+            target=lambda: answers.append(httpx.post(request.url, content=slowly(), headers=headers))
+        )
+        thread.start()
+        until = time.monotonic() + 10
+        while app.in_flight != 1:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        app.drain()
+        app.stop_work()
+        rest.set()
+        thread.join(10)
+        assert answers[0].status_code == 503
+        assert answers[0].json()["type"] == "urn:darkroom:problem:draining"
+
+
 def test_a_service_without_a_method_for_its_operation_is_refused_at_its_start(toy: type[Service]) -> None:
     class EmptyService(Service, name="toy"):
         pass
