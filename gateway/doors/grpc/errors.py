@@ -14,6 +14,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, Ret
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
+from gateway.desk import sentence
 from services.errors import (
     TYPE_PREFIX,
     BadInput,
@@ -68,22 +69,19 @@ def encode(error: DarkroomError, request_id: str) -> tuple[StatusCode, str, byte
     code: StatusCode = error.extra.get("_code") or code_of(
         error
     )  # another server's own, where it is passed on
-    sentence = _sentence(error)
-    status = Status(code=code.value[0], message=sentence)
+    told = _sentence(error)
+    status = Status(code=code.value[0], message=told)
     for detail in _details(error, request_id):
         status.details.add().Pack(detail)
-    return code, sentence, status.SerializeToString()
+    return code, told, status.SerializeToString()
 
 
 def _sentence(error: DarkroomError) -> str:
     """What is wrong and what to do about it: many clients show no more than this, and no details."""
     if words := error.extra.get("_words"):  # another server's own, which its clients may look for
         return str(words)[:MOST_WORDS]
-    what = error.detail[:MOST_WORDS].rstrip()
-    if not error.what_to_do or error.what_to_do in what:
-        return what
-    joined = what if what.endswith((".", "!", "?", ":")) else what + "."
-    return f"{joined} {error.what_to_do}"[:MOST_WORDS].rstrip()
+    said = error.what_to_do in error.detail
+    return sentence(error, "" if said else None)[:MOST_WORDS].rstrip()
 
 
 def _details(error: DarkroomError, request_id: str) -> list[Message]:
