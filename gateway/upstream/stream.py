@@ -125,9 +125,8 @@ class Stream:
                     self._frames = self._decoder.feed(piece)
                     self._first = next(self._frames, None)  # type: ignore[assignment]  # a stream begins with an Event
         except TimeoutError:
-            if (
-                timeout.when() or began
-            ) >= deadline:  # the clock may stand a little before it: timers are rounded
+            # not by the clock, which may stand a little before it: timers are rounded
+            if (timeout.when() or began) >= deadline:
                 raise DeadlineExceeded(
                     "The service did not accept the call before its deadline.", _overall=True
                 ) from None
